@@ -1,0 +1,367 @@
+"""How good a policy is: held-out prompts, its completions, their rewards, and its distance to a reference model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from textgym.core import Completion, Example, FinishReason, TextGymError, expected
+from textgym.envs.episodes import Setting
+from textgym.metrics import bootstrap_interval, distinct_n
+from textgym.prompts import FixedPrompts
+from textgym_agents.decoding import Limits
+from textgym_agents.policies import CausalLMPolicy
+from textgym_agents.sampling import Decoding, log_softmax_on
+
+Interval = tuple[float, float, float]
+"""A mean, and the lower and upper end of its bootstrap interval."""
+
+_LOGITS_AT_ONCE = 2**23  # numbers in a [B, K, V] block: 32 MiB in float32, of which a few copies live at a time
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a policy wrote after one prompt, and what it got for it."""
+
+    prompt: str
+    completion: str
+    reward: float
+    parts: dict[str, float]
+    tokens: list[int]
+    finish_reason: FinishReason
+    is_success: bool | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results over a set of prompts.
+
+    Attributes:
+        episodes: Number of prompts.
+        reward: Mean reward, with its 95% bootstrap interval. Dense rewards count without their shaping terms.
+        parts: The same for every part of the reward.
+        kl: Mean over episodes of the sum over tokens of ``log pi - log pi_ref``, in nats, both at temperature 1 under the
+            environment's masks. An estimate of the KL divergence where the tokens were sampled at temperature 1 from all
+            allowed ones. ``None`` without a reference model.
+        perplexity: Of all completions under the reference model, whole vocabulary, end tokens included; ``None`` without one.
+        distinct_1: See :func:`textgym.metrics.distinct_n`; over all completions together.
+        distinct_2: The same for pairs of words.
+        length: Mean number of tokens of a completion, its end token included.
+        success: Share of completions that solve the task, where it has such a notion.
+        samples: Every completion.
+    """
+
+    episodes: int
+    reward: Interval
+    parts: dict[str, Interval]
+    kl: float | None
+    perplexity: float | None
+    distinct_1: float
+    distinct_2: float
+    length: float
+    success: Interval | None = None
+    samples: list[Sample] = field(default_factory=list, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the samples."""
+        out: dict[str, Any] = {
+            "episodes": self.episodes,
+            "reward": list(self.reward),
+            "parts": {name: list(interval) for name, interval in self.parts.items()},
+            "kl": self.kl,
+            "perplexity": self.perplexity,
+            "distinct_1": self.distinct_1,
+            "distinct_2": self.distinct_2,
+            "length": self.length,
+        }
+        return out if self.success is None else {**out, "success": list(self.success)}
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """What models think of the tokens of one completion; arrays of shape ``(T,)``.
+
+    Attributes:
+        log_probs: Of the policy, at temperature 1 under the environment's masks.
+        ref_log_probs: Of the reference model, likewise.
+        full_ref_log_probs: Of the reference model over the whole vocabulary.
+        values: Of the states in which the tokens were chosen.
+    """
+
+    log_probs: np.ndarray
+    ref_log_probs: np.ndarray
+    full_ref_log_probs: np.ndarray
+    values: np.ndarray
+
+
+def setting_of(env: str | gym.Env[Any, Any] | Setting, **env_kwargs: Any) -> Setting:
+    """Prompts, tokenizer, limits and reward of an environment.
+
+    Args:
+        env: An id, an environment of ours (wrapped or not), or the setting itself.
+        env_kwargs: For ``gym.make``, where ``env`` is an id.
+
+    Raises:
+        TypeError: The environment is not one of ours.
+    """
+    if isinstance(env, Setting):
+        return env
+    if isinstance(env, str):
+        env = gym.make(env, disable_env_checker=True, **env_kwargs)
+    setting = getattr(env.unwrapped, "setting", None)
+    if not isinstance(setting, Setting):
+        raise TypeError(expected("env", env, "an environment of textgym, or the id of one"))
+    return setting
+
+
+def held_out(setting: Setting, episodes: int | None = None, seed: int = 0) -> list[Example]:
+    """Prompts to evaluate on; the same for the same arguments, whatever was drawn elsewhere.
+
+    Args:
+        setting: Its split is where they come from.
+        episodes: How many. Given prompts (a file, a list) are used once each, so there may be fewer; ``None`` means all of
+            them. ``None`` is 500 where a generator writes them.
+        seed: Of the draw.
+    """
+    if episodes is not None and (isinstance(episodes, bool) or not isinstance(episodes, int) or episodes < 1):
+        raise ValueError(expected("episodes", episodes, "None or a whole number of at least 1"))
+    rng = np.random.default_rng(seed)
+    if isinstance(setting.prompts, FixedPrompts):
+        count = len(setting.prompts)
+        if episodes is None or episodes >= count:
+            return list(setting.prompts.examples)
+        return [setting.prompts.examples[i] for i in sorted(rng.choice(count, episodes, replace=False))]
+    return [setting.prompts.draw(rng) for _ in range(500 if episodes is None else episodes)]
+
+
+def write(
+    model: BaseAlgorithm | CausalLMPolicy,
+    env: str | gym.Env[Any, Any] | Setting,
+    examples: Sequence[Example],
+    seed: int = 0,
+    *,
+    deterministic: bool = False,
+    decoding: Decoding | None = None,
+    num_beams: int = 1,
+    batch_size: int = 64,
+    progress: Callable[[int], None] | None = None,
+) -> list[Sample]:
+    """Lets a policy continue prompts, in batches, and scores the completions: the same as stepping the environment.
+
+    Args:
+        model: An algorithm or its policy.
+        env: See :func:`setting_of`.
+        examples: What to continue.
+        seed: Of the draws, which use a generator of their own, so that a training goes on undisturbed.
+        deterministic: Greedy instead of sampling.
+        decoding: Temperature, top-k, top-p.
+        num_beams: Above 1: beam search.
+        batch_size: Prompts at a time.
+        progress: Called with the number of prompts done.
+
+    Raises:
+        TextGymError: The task has several turns, so that completions depend on what the environment replies.
+        PromptError, RewardError: A prompt is too long; the reward failed.
+    """
+    setting, policy = setting_of(env), _policy(model)
+    if setting.task.turn_end is not None:
+        raise TextGymError(
+            f"Expected a task of one turn, actual: {setting.task.id}; step its environment with predict instead"
+        )
+    generator = torch.Generator(policy.device).manual_seed(seed)
+    samples: list[Sample] = []
+    with _Limited(policy, limits_of(setting)):
+        for start in range(0, len(examples), batch_size):
+            batch = examples[start : start + batch_size]
+            prompts = setting.encode_prompts(batch)
+            written = policy.generate(prompts, deterministic, decoding, num_beams, generator)
+            samples += _scored(setting, batch, written)
+            if progress is not None:
+                progress(len(samples))
+    return samples
+
+
+def evaluate(
+    model: BaseAlgorithm | CausalLMPolicy,
+    env: str | gym.Env[Any, Any] | Setting,
+    episodes: int | None = None,
+    seed: int = 0,
+    *,
+    examples: Sequence[Example] | None = None,
+    reference: PreTrainedModel | None = None,
+    deterministic: bool = False,
+    decoding: Decoding | None = None,
+    num_beams: int = 1,
+    batch_size: int = 64,
+    progress: Callable[[int], None] | None = None,
+    **env_kwargs: Any,
+) -> Evaluation:
+    """Evaluates a policy on held-out prompts; calls with the same seed are paired: same prompts, same draws.
+
+    Args:
+        model: An algorithm or its policy.
+        env: See :func:`setting_of`. Where it is an id, the split is ``"dev"`` unless ``split`` is given.
+        episodes: See :func:`held_out`.
+        seed: Of the prompts and of the draws.
+        examples: The prompts themselves, instead of ``episodes``.
+        reference: For the KL and the perplexity; ``None``: the algorithm's own, if it has one.
+        deterministic: See :func:`write`, as for the arguments that follow.
+        decoding: See there.
+        num_beams: See there.
+        batch_size: See there.
+        progress: See there.
+        env_kwargs: For ``gym.make``, where ``env`` is an id.
+
+    Raises:
+        ValueError, TypeError: An argument is bad.
+        TextGymError: See :func:`write`.
+    """
+    setting = setting_of(env, **({"split": "dev"} | env_kwargs)) if isinstance(env, str) else setting_of(env)
+    chosen = held_out(setting, episodes, seed) if examples is None else list(examples)
+    if not chosen:
+        raise ValueError(expected("examples", examples, "at least one example"))
+    samples = write(
+        model,
+        setting,
+        chosen,
+        seed,
+        deterministic=deterministic,
+        decoding=decoding,
+        num_beams=num_beams,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    kl = perplexity = None
+    reference = getattr(model, "reference", None) if reference is None else reference
+    if reference is not None:
+        scores = score_tokens(_policy(model), setting, chosen, [s.tokens for s in samples], reference)
+        kl = float(np.mean([(s.log_probs - s.ref_log_probs).sum() for s in scores]))
+        perplexity = math.exp(-float(np.concatenate([s.full_ref_log_probs for s in scores]).mean()))
+    texts = [s.completion for s in samples]
+    solved = [float(s.is_success) for s in samples if s.is_success is not None]
+    return Evaluation(
+        episodes=len(samples),
+        reward=bootstrap_interval([s.reward for s in samples]),
+        parts={name: bootstrap_interval([s.parts[name] for s in samples]) for name in samples[0].parts},
+        kl=kl,
+        perplexity=perplexity,
+        distinct_1=distinct_n(texts, 1),
+        distinct_2=distinct_n(texts, 2),
+        length=float(np.mean([len(s.tokens) for s in samples])),
+        success=bootstrap_interval(solved) if solved else None,
+        samples=samples,
+    )
+
+
+@torch.no_grad()
+def score_tokens(
+    policy: CausalLMPolicy,
+    setting: Setting,
+    examples: Sequence[Example],
+    completions: Sequence[Sequence[int]],
+    reference: PreTrainedModel,
+) -> list[TokenScores]:
+    """Log-probabilities and values of every token of completions, by teacher-forced passes of both models.
+
+    Args:
+        policy: The policy.
+        setting: Of the environment that the completions were written in; it gives the masks.
+        examples: The prompts.
+        completions: Token ids that were written after each, at least one.
+        reference: The other model.
+    """
+    limits = limits_of(setting)
+    rows = [*zip(setting.encode_prompts(examples), completions, strict=True)]
+    most = max(len(written) for _, written in rows)
+    size = max(1, _LOGITS_AT_ONCE // ((most + 1) * limits.vocab_size))
+    policy.set_training_mode(False)
+    scores: list[TokenScores] = []
+    for start in range(0, len(rows), size):
+        batch = rows[start : start + size]
+        width, columns = max(len(p) + len(w) for p, w in batch), max(len(w) for _, w in batch)
+        ids = torch.zeros(len(batch), width, dtype=torch.long)
+        mask = torch.zeros(len(batch), width, dtype=torch.bool)
+        for i, (prompt, written) in enumerate(batch):
+            both = [*prompt, *written]
+            ids[i, width - len(both) :], mask[i, width - len(both) :] = torch.tensor(both), True
+        ids, mask = ids.to(policy.device), mask.to(policy.device)
+        lengths = torch.tensor([len(w) for _, w in batch], device=ids.device)
+        before = (torch.arange(columns, device=ids.device) - columns + lengths[:, None]).clamp(
+            min=0
+        )  # [B, K], own tokens so far
+        support = limits.mask(before.flatten()).view(len(batch), columns, -1)
+        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
+        chosen = ids[:, -columns:, None]
+
+        def of_chosen(logits: Tensor, support: Tensor | None, chosen: Tensor = chosen) -> np.ndarray:
+            return log_softmax_on(logits[:, :-1], support, 1.0).gather(-1, chosen).squeeze(-1).cpu().numpy()
+
+        logits, values, _ = policy.forward_tokens(ids, mask, positions, columns + 1)
+        own = of_chosen(logits, support)
+        logits, _, _ = policy.forward_tokens(ids, mask, positions, columns + 1, model=reference)
+        ref, full, valued = of_chosen(logits, support), of_chosen(logits, None), values[:, :-1].cpu().numpy()
+        for i, (_, written) in enumerate(batch):
+            last = slice(columns - len(written), columns)
+            scores.append(TokenScores(own[i, last], ref[i, last], full[i, last], valued[i, last]))
+    return scores
+
+
+def limits_of(setting: Setting) -> Limits:
+    """What an environment lets its policy write, as decoding needs it."""
+    return Limits(
+        vocab_size=setting.tokenizer.vocab_size,
+        eos_token_id=setting.tokenizer.eos_token_id,
+        max_new_tokens=setting.max_new_tokens,
+        min_new_tokens=setting.min_new_tokens,
+        forbidden=tuple(int(i) for i in np.flatnonzero(~setting.always_allowed)),
+    )
+
+
+class _Limited:
+    """For a while, a policy decodes under other limits."""
+
+    def __init__(self, policy: CausalLMPolicy, limits: Limits) -> None:
+        self._policy, self._limits = policy, limits
+
+    def __enter__(self) -> None:
+        self._limits, self._policy.limits = self._policy.limits, self._limits
+
+    def __exit__(self, *_: object) -> None:
+        self._policy.limits = self._limits
+
+
+def _policy(model: BaseAlgorithm | CausalLMPolicy) -> CausalLMPolicy:
+    policy = model.policy if isinstance(model, BaseAlgorithm) else model
+    if not isinstance(policy, CausalLMPolicy):
+        raise TypeError(expected("model", model, "a CausalLMPolicy, or an algorithm that has one"))
+    return policy
+
+
+def _scored(setting: Setting, examples: Sequence[Example], written: list[list[int]]) -> list[Sample]:
+    eos, completions = setting.tokenizer.eos_token_id, []
+    for example, ids in zip(examples, written, strict=True):
+        text = setting.tokenizer.decode(ids)
+        reason: FinishReason = "stop" if ids[-1] == eos and len(ids) > setting.min_new_tokens else "length"
+        completions.append(Completion(example.prompt, text, example.references, example.meta, tuple(ids), reason, text))
+    rewards, parts = setting.reward.parts(completions)
+    return [
+        Sample(
+            prompt=c.prompt,
+            completion=c.text,
+            reward=float(rewards[i]),
+            parts={name: float(scores[i]) for name, scores in parts.items()},
+            tokens=written[i],
+            finish_reason="stop" if c.finish_reason == "stop" else "length",
+            is_success=setting.task.is_success(c),
+        )
+        for i, c in enumerate(completions)
+    ]

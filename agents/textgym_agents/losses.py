@@ -1,0 +1,94 @@
+"""Losses and advantages: pure functions on ``[B, T]`` tensors with masks.
+
+``mask`` is true where the policy chose the token. Other columns (padding, another speaker's words) never reach a result.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean of ``x`` over the true entries of ``mask`` (0 if there are none); scalar."""
+    return torch.where(mask, x, torch.zeros_like(x)).sum() / mask.sum().clamp(min=1)
+
+
+def whiten(x: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
+    """``x`` shifted and scaled to mean 0 and standard deviation 1 over ``mask``; 0 elsewhere. ``[B, T]``."""
+    mean = masked_mean(x, mask)
+    variance = masked_mean((x - mean) ** 2, mask) * mask.sum() / (mask.sum() - 1).clamp(min=1)
+    return torch.where(mask, (x - mean) / (variance.sqrt() + eps), torch.zeros_like(x))
+
+
+def gae(
+    rewards: Tensor, values: Tensor, mask: Tensor, last_values: Tensor, gamma: float, gae_lambda: float
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation (Schulman et al. 2016, https://arxiv.org/abs/1506.02438) over whole episodes.
+
+    ``A_t = delta_t + gamma * lambda * A_{t+1}`` with ``delta_t = r_t + gamma * V_{t+1} - V_t``, where ``t + 1`` is the next
+    step of the policy: columns outside ``mask`` are stepped over.
+
+    Args:
+        rewards: ``[B, T]``.
+        values: ``[B, T]``, of the state in which the token was chosen.
+        mask: ``[B, T]`` bool.
+        last_values: ``[B]``, value after the last step: 0 where the episode terminated.
+        gamma: Discount, in [0, 1].
+        gae_lambda: In [0, 1]; 1 gives Monte Carlo returns minus the value, 0 one-step temporal differences.
+
+    Returns:
+        Advantages and returns (advantage plus value), ``[B, T]`` each, 0 outside ``mask``.
+    """
+    advantages = torch.zeros_like(values)
+    following, next_values = torch.zeros_like(last_values), last_values
+    for t in range(values.shape[1] - 1, -1, -1):
+        here = mask[:, t]
+        current = rewards[:, t] + gamma * next_values - values[:, t] + gamma * gae_lambda * following
+        following = torch.where(here, current, following)
+        next_values = torch.where(here, values[:, t], next_values)
+        advantages[:, t] = torch.where(here, current, torch.zeros_like(current))
+    return advantages, torch.where(mask, advantages + values, torch.zeros_like(values))
+
+
+def clipped_policy_loss(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor, clip_range: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """PPO's clipped surrogate (Schulman et al. 2017, https://arxiv.org/abs/1707.06347), a mean over tokens.
+
+    Args:
+        log_probs: ``[B, T]``, of the taken tokens under the policy being trained.
+        old_log_probs: ``[B, T]``, under the distribution that they were sampled from.
+        advantages: ``[B, T]``.
+        mask: ``[B, T]`` bool.
+        clip_range: Half-width ``c`` of the interval ``[1 - c, 1 + c]`` that the ratio is clipped to.
+
+    Returns:
+        The loss, the share of clipped tokens, and the estimate ``mean((ratio - 1) - log ratio)`` of ``KL(old || new)`` in
+        nats a token (http://joschu.net/blog/kl-approx.html); scalars.
+    """
+    log_ratio = torch.where(mask, log_probs - old_log_probs, torch.zeros_like(log_probs))
+    ratio = log_ratio.exp()
+    surrogate = torch.minimum(advantages * ratio, advantages * ratio.clamp(1 - clip_range, 1 + clip_range))
+    clip_fraction = masked_mean(((ratio - 1).abs() > clip_range).float(), mask)
+    approx_kl = masked_mean((ratio - 1) - log_ratio, mask)
+    return -masked_mean(surrogate, mask), clip_fraction.detach(), approx_kl.detach()
+
+
+def value_loss(
+    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip_range_vf: float | None
+) -> Tensor:
+    """Mean squared error of the values, which are kept within ``clip_range_vf`` of the old ones if that is given.
+
+    This is SB3's form: the clipped prediction is the prediction (no maximum with the unclipped one). ``[B, T]`` all; scalar.
+    """
+    if clip_range_vf is not None:
+        values = old_values + (values - old_values).clamp(-clip_range_vf, clip_range_vf)
+    return masked_mean((returns - values) ** 2, mask)
+
+
+def explained_variance(predictions: Tensor, targets: Tensor, mask: Tensor) -> float:
+    """``1 - Var(targets - predictions) / Var(targets)`` over ``mask``: 1 perfect, 0 as good as a constant; NaN if constant."""
+    y, error = targets[mask].double(), (targets - predictions)[mask].double()
+    variance = y.var(unbiased=False)
+    return float("nan") if variance == 0 else float(1 - error.var(unbiased=False) / variance)

@@ -1,0 +1,119 @@
+"""Loads causal language models, by name, from a folder or from a stored configuration, and never anybody's code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from textgym.core import TextGymError, expected
+from textgym.tokenization import ASSETS
+
+
+class ModelError(TextGymError, ValueError):
+    """A model could not be loaded, or does not fit the environment."""
+
+
+def load_model(model: str | Path | PreTrainedModel) -> PreTrainedModel:
+    """The causal language model that ``model`` stands for, in float32 and evaluation mode.
+
+    Args:
+        model: ``"bundled"``, a local folder, a Hub id, or a ``PreTrainedModel`` (used itself, not copied).
+
+    Raises:
+        ModelError: It cannot be loaded; the message names the offline choices.
+        TypeError: Something else, or a model that is not a causal language model.
+    """
+    if isinstance(model, PreTrainedModel):
+        if model.get_output_embeddings() is None or model.config.is_encoder_decoder:
+            raise TypeError(expected("model", type(model).__name__, "a causal language model, such as GPT2LMHeadModel"))
+        model.float().eval()
+        return model
+    if not isinstance(model, (str, Path)):
+        raise TypeError(expected("model", model, "'bundled', a folder, a Hub id or a PreTrainedModel"))
+    name = str(ASSETS if model == "bundled" else model)
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
+    except Exception as error:
+        kind = (
+            "folder"
+            if Path(name).exists()
+            else "local folder (there is none of this name) or Hub id (needs the network)"
+        )
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"Could not load the model {name!r} as a {kind}: {first}. "
+            "Offline choices: 'bundled', a folder that save_pretrained wrote, a PreTrainedModel"
+        ) from error
+    assert isinstance(loaded, PreTrainedModel)
+    loaded.eval()
+    return loaded
+
+
+def model_from_config(config: dict[str, Any]) -> PreTrainedModel:
+    """A model with random weights from what ``config.to_dict()`` gave; only architectures of transformers itself.
+
+    Raises:
+        ModelError: The configuration names no architecture that transformers knows.
+    """
+    settings = {k: v for k, v in config.items() if k not in ("auto_map", "transformers_version")}
+    try:
+        made = AutoModelForCausalLM.from_config(
+            AutoConfig.for_model(**settings), trust_remote_code=False, dtype=torch.float32
+        )
+    except Exception as error:
+        raise ModelError(f"Could not make a model of type {config.get('model_type')!r}: {error}") from error
+    assert isinstance(made, PreTrainedModel)
+    made.eval()
+    return made
+
+
+def check_fits(model: PreTrainedModel, vocab_size: int, length: int) -> None:
+    """Makes sure that a model can read and score an environment's tokens.
+
+    Raises:
+        ModelError: Its vocabulary is smaller than the environment's, or its context shorter than an observation.
+    """
+    text = model.config.get_text_config()
+    if text.vocab_size < vocab_size:
+        raise ModelError(
+            f"Expected a model whose vocabulary covers the environment's {vocab_size} tokens, actual: {text.vocab_size}. "
+            "Give both the same tokenizer: gym.make(..., tokenizer=folder) and policy_kwargs={'model': folder}"
+        )
+    most = getattr(text, "max_position_embeddings", None)
+    if most is not None and most < length:
+        raise ModelError(
+            f"Expected a model with room for {length} tokens (prompt, completion and replies), actual: {most}; "
+            "lower max_prompt_tokens or max_new_tokens"
+        )
+
+
+def freeze_all_but_last(model: PreTrainedModel, layers: int) -> None:
+    """Lets only the last ``layers`` transformer layers and what follows them inside the model (its final norm) train.
+
+    Raises:
+        ModelError: The layers cannot be found, or there are fewer.
+    """
+    base = model.base_model
+    depth = model.config.get_text_config().num_hidden_layers
+    stacks = [m for m in base.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
+    if not stacks:
+        raise ModelError(f"Could not find the {depth} layers of {type(model).__name__}; use trainable_layers=None")
+    if isinstance(layers, bool) or not isinstance(layers, int) or not 0 <= layers <= depth:
+        raise ModelError(expected("trainable_layers", layers, f"None or a whole number from 0 to {depth}"))
+    model.requires_grad_(False)
+    for layer in list(stacks[0])[depth - layers :]:
+        layer.requires_grad_(True)
+    for child in base.children():
+        if layers and child is not stacks[0] and not isinstance(child, nn.Embedding):
+            child.requires_grad_(True)
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """Sets every dropout to 0: a log-probability that dropout disturbs is not the one that was sampled from."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0

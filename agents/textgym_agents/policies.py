@@ -1,0 +1,315 @@
+"""A causal language model as a Stable-Baselines3 policy: the model chooses tokens, a linear head values prefixes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from textgym.core import expected
+from textgym_agents.decoding import Limits, beam_search, complete, greedy, sampler
+from textgym_agents.models import ModelError, check_fits, disable_dropout, freeze_all_but_last, load_model
+from textgym_agents.sampling import Decoding, draw, entropy_of, log_softmax_on
+from textgym_agents.vec_env import is_text_space
+
+
+class CausalLMPolicy(BasePolicy):
+    """Any causal language model of ``transformers``, with a value head on its last hidden state.
+
+    It has the interface of SB3's ``ActorCriticPolicy`` (``forward``, ``evaluate_actions``, ``predict_values``), so stock
+    algorithms run on it too, reading every prefix again; ours use :meth:`forward_tokens` with a key-value cache.
+
+    Attributes:
+        model: The language model. Dropout is off, so that a log-probability means one thing.
+        value_head: Linear, from the hidden state to a scalar; starts at 0.
+        limits: What the environment allows; used by :meth:`predict` and :meth:`generate`.
+    """
+
+    optimizer: torch.optim.Optimizer
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        use_sde: bool = False,
+        model: str | Path | PreTrainedModel = "bundled",
+        trainable_layers: int | None = None,
+        bf16: bool | str = "auto",
+        limits: Limits | None = None,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.AdamW,
+        optimizer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        """Loads the model; usually called by an algorithm, with ``policy_kwargs``.
+
+        Args:
+            observation_space: Of one of our environments.
+            action_space: ``Discrete(V)``.
+            lr_schedule: SB3's; its value at 1 is the first learning rate.
+            use_sde: Only ``False``; SB3 passes it.
+            model: ``"bundled"``, a local folder, a Hub id, or a ``PreTrainedModel``.
+            trainable_layers: Train only the last so many layers (and the value head); ``None`` for all.
+            bf16: Compute in bfloat16 (weights stay float32). ``"auto"``: on a GPU that can.
+            limits: See the class; ``None``: any token, as long as an observation has room.
+            optimizer_class: Default AdamW.
+            optimizer_kwargs: Passed to it; default no weight decay.
+
+        Raises:
+            ModelError: The model cannot be loaded or does not fit the spaces.
+            TypeError, ValueError: Another argument is bad.
+        """
+        if not is_text_space(observation_space) or not isinstance(action_space, spaces.Discrete):
+            raise ModelError(
+                "Expected an environment of textgym (observations with input_ids, attention_mask and completion_mask, "
+                f"actions Discrete), actual: {observation_space} and {action_space}"
+            )
+        if use_sde:
+            raise ValueError(expected("use_sde", use_sde, "False: tokens are discrete"))
+        if bf16 not in (True, False, "auto"):
+            raise ValueError(expected("bf16", bf16, "True, False or 'auto'"))
+        kwargs = {"weight_decay": 0.0} if optimizer_class is torch.optim.AdamW else {}
+        super().__init__(
+            observation_space,
+            action_space,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=kwargs | (optimizer_kwargs or {}),
+        )
+        self.vocab_size = int(action_space.n)
+        width = observation_space["input_ids"].shape[0]  # type: ignore[index]
+        self.model = load_model(model)
+        check_fits(self.model, self.vocab_size, width)
+        disable_dropout(self.model)
+        self.model.requires_grad_(True)
+        if trainable_layers is not None:
+            freeze_all_but_last(self.model, trainable_layers)
+        self.trainable_layers, self.bf16 = trainable_layers, bf16
+        self.value_head = nn.Linear(self.model.config.get_text_config().hidden_size, 1)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+        self.limits = limits or Limits(
+            self.vocab_size, int(self.model.config.get_text_config().eos_token_id or 0), width
+        )
+        self.generator: torch.Generator | None = None
+        trained = [p for p in self.parameters() if p.requires_grad]
+        self.optimizer = self.optimizer_class(trained, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def forward_tokens(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        last: int,
+        *,
+        cache: Any = None,
+        use_cache: bool = False,
+        model: PreTrainedModel | None = None,
+    ) -> tuple[Tensor, Tensor, Any]:
+        """Logits and values after each of the last columns.
+
+        Args:
+            input_ids: ``[B, S]`` int64.
+            attention_mask: ``[B, C + S]`` bool, with the ``C`` cached columns first.
+            position_ids: ``[B, S]``.
+            last: Number ``K`` of columns, from the right, to compute logits for.
+            cache: What an earlier call returned, or ``None``.
+            use_cache: Whether to return a cache.
+            model: Another model to use instead of the policy's own (a reference model).
+
+        Returns:
+            Logits ``[B, K, V]``, values ``[B, K]`` float32, and the cache.
+        """
+        used = model or self.model
+        device = input_ids.device.type
+        fast = self.bf16 is True or (self.bf16 == "auto" and device == "cuda" and torch.cuda.is_bf16_supported())
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=fast):
+            out = used(
+                input_ids=input_ids,
+                attention_mask=attention_mask.long(),
+                position_ids=position_ids,
+                past_key_values=cache,
+                use_cache=use_cache,
+                logits_to_keep=last,
+                output_hidden_states=True,
+            )
+        hidden = out.hidden_states[-1][:, -last:].float()  # [B, K, H]
+        logits = out.logits[:, -last:, : self.vocab_size]
+        return logits, self.value_head(hidden).squeeze(-1), out.past_key_values
+
+    def evaluate_sequences(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        columns: int,
+        support: Tensor | None,
+        temperature: float,
+        model: PreTrainedModel | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One teacher-forced pass: log-probability, value and entropy at each of the last ``K`` tokens of every row.
+
+        Args:
+            input_ids: ``[B, S]``, left-padded whole episodes.
+            attention_mask: ``[B, S]`` bool.
+            columns: ``K``, less than ``S``: how many columns from the right hold completions.
+            support: ``[B, K, V]`` bool, the tokens that could be drawn in place of each; ``None`` for all.
+            temperature: That they were drawn with.
+            model: See :meth:`forward_tokens`.
+
+        Returns:
+            Log-probabilities of the tokens, values of the states in which they were chosen, entropies in nats; ``[B, K]`` each,
+            meaningless where a column was not chosen by the policy.
+        """
+        positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+        logits, values, _ = self.forward_tokens(input_ids, attention_mask, positions, columns + 1, model=model)
+        log_probs = log_softmax_on(logits[:, :-1], support, temperature)  # column t predicts token t + 1
+        chosen = log_probs.gather(-1, input_ids[:, -columns:, None]).squeeze(-1)
+        return chosen, values[:, :-1], entropy_of(log_probs)
+
+    # ---- the interface of SB3's ActorCriticPolicy, one prefix at a time ---------------------------------------------
+
+    def _read(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
+        """Next-token log-probabilities ``[B, V]`` and values ``[B]`` of observations."""
+        assert isinstance(obs, dict)
+        mask = obs["attention_mask"].bool()
+        start = mask.shape[1] - int(mask.sum(-1).max())
+        mask, ids = mask[:, start:], obs["input_ids"].long()[:, start:]
+        logits, values, _ = self.forward_tokens(ids, mask, (mask.long().cumsum(-1) - 1).clamp(min=0), last=1)
+        return log_softmax_on(logits[:, -1], self.limits.mask(obs["completion_mask"].sum(-1)), 1.0), values[:, -1]
+
+    def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions ``[B]``, values ``[B, 1]`` and log-probabilities ``[B]`` for observations."""
+        log_probs, values = self._read(obs)
+        actions = log_probs.argmax(-1) if deterministic else draw(log_probs, self.generator)
+        return actions, values[:, None], log_probs.gather(-1, actions[:, None]).squeeze(-1)
+
+    def evaluate_actions(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values ``[B, 1]``, log-probabilities ``[B]`` of ``actions`` and entropies ``[B]``."""
+        log_probs, values = self._read(obs)
+        return values[:, None], log_probs.gather(-1, actions.long().view(-1, 1)).squeeze(-1), entropy_of(log_probs)
+
+    def predict_values(self, obs: PyTorchObs) -> Tensor:
+        """Values ``[B, 1]`` of observations."""
+        return self._read(obs)[1][:, None]
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        return self.forward(observation, deterministic)[0]
+
+    # ---- for whoever uses a trained policy --------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        *,
+        action_masks: np.ndarray | None = None,
+        decoding: Decoding | None = None,
+        num_beams: int = 1,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """The next token.
+
+        Args:
+            observation: One observation or a batch.
+            state: Returned as it came; the policy has none.
+            episode_start: Not used.
+            deterministic: The most likely token instead of a drawn one.
+            action_masks: Bool ``(V,)`` or ``(n, V)``; ``None``: what ``limits`` allow.
+            decoding: Temperature, top-k and top-p of the draw.
+            num_beams: Above 1: the first token of the completion that a beam search of this width finds.
+
+        Returns:
+            Tokens (a number for one observation, ``(n,)`` for a batch) and ``state``.
+
+        Raises:
+            ValueError: ``observation`` has other keys or shapes than the observation space.
+        """
+        self.set_training_mode(False)
+        ids, attention, own, single = self._tensors(observation)
+        written = own.sum(-1)
+        if num_beams != 1:
+            # an episode that has used up its budget has no next token; give it one to spend, for callers that ask anyway
+            left = written.clamp(max=self.limits.max_new_tokens - 1)
+            found = beam_search(self, ids, attention, left, self.limits, num_beams)
+            tokens = torch.tensor([completion[0] for completion in found])
+        else:
+            mask = self.limits.mask(written) if action_masks is None else self._mask_tensor(action_masks, len(ids))
+            positions = (attention.long().cumsum(-1) - 1).clamp(min=0)
+            logits = self.forward_tokens(ids, attention, positions, last=1)[0][:, -1].float()
+            choose = greedy if deterministic else sampler(decoding or Decoding(), self.generator)
+            tokens = choose(logits, mask)
+        array = tokens.cpu().numpy()
+        return (array[0] if single else array), state
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: list[list[int]],
+        deterministic: bool = False,
+        decoding: Decoding | None = None,
+        num_beams: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> list[list[int]]:
+        """Completions of prompts, all tokens at once and with a key-value cache.
+
+        Args:
+            prompts: Token ids of each prompt.
+            deterministic: Greedy instead of sampling.
+            decoding: Temperature, top-k and top-p of the draws.
+            num_beams: Above 1: beam search of this width.
+            generator: Source of randomness; the policy's own if ``None``.
+
+        Returns:
+            New token ids of each prompt, the end token included if it came.
+        """
+        self.set_training_mode(False)
+        if not prompts:
+            return []
+        width = max(len(p) for p in prompts)
+        ids = torch.zeros(len(prompts), width, dtype=torch.long)
+        mask = torch.zeros(len(prompts), width, dtype=torch.bool)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :], mask[row, width - len(prompt) :] = torch.tensor(prompt), True
+        ids, mask, written = (
+            ids.to(self.device),
+            mask.to(self.device),
+            torch.zeros(len(prompts), dtype=torch.long, device=self.device),
+        )
+        if num_beams != 1:
+            return beam_search(self, ids, mask, written, self.limits, num_beams)
+        choose = greedy if deterministic else sampler(decoding or Decoding(), generator or self.generator)
+        return complete(self, ids, mask, written, self.limits, choose)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the language model, without the value head, as ``transformers`` reads it."""
+        self.model.save_pretrained(str(folder))
+
+    def _tensors(self, observation: Any) -> tuple[Tensor, Tensor, Tensor, bool]:
+        """Token ids, attention and completion mask, trimmed to what is used, and whether it was a single observation."""
+        width = self.observation_space["input_ids"].shape[0]  # type: ignore[index]
+        keys = ("input_ids", "attention_mask", "completion_mask")
+        if not isinstance(observation, dict) or not set(keys) <= set(observation):
+            raise ValueError(expected("observation", observation, f"a dict with {keys}"))
+        arrays = [np.asarray(observation[key]) for key in keys]
+        if any(a.ndim not in (1, 2) or a.shape != arrays[0].shape or a.shape[-1] != width for a in arrays):
+            raise ValueError(
+                f"Expected observation arrays of shape ({width},) or (n, {width}), actual: {[a.shape for a in arrays]}"
+            )
+        ids, attention, own = (torch.as_tensor(np.atleast_2d(a), device=self.device) for a in arrays)
+        start = width - int(attention.sum(-1).max())
+        return ids.long()[:, start:], attention.bool()[:, start:], own.long(), arrays[0].ndim == 1
+
+    def _mask_tensor(self, action_masks: np.ndarray, n: int) -> Tensor:
+        array = np.atleast_2d(np.asarray(action_masks))
+        if array.shape not in ((n, self.vocab_size), (1, self.vocab_size)):
+            raise ValueError(
+                f"Expected action_masks of shape ({n}, {self.vocab_size}), actual: {np.shape(action_masks)}"
+            )
+        return torch.as_tensor(array, dtype=torch.bool, device=self.device).expand(n, -1)

@@ -1,0 +1,1 @@
+"""How the language model that is bundled with textgym was made."""

@@ -1,0 +1,146 @@
+"""Gymnasium's vector environments as Stable-Baselines3's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+_PER_SLOT = ("action_masks", "get_state")
+
+
+class GymVecEnv(VecEnv):
+    """A Gymnasium ``VectorEnv`` (ours, wrapped or not) behind SB3's interface: finished slots restart within the step.
+
+    ``env_method`` reaches the methods that a single environment of ours has: ``action_masks``, ``hold``, ``get_state``,
+    ``set_state``.
+    """
+
+    def __init__(self, envs: VectorEnv[Any, Any, Any]) -> None:
+        """Args: envs: In any autoreset mode; finished slots are reset with a ``reset_mask`` where it does not do it itself."""
+        self.envs = envs
+        self.metadata: dict[str, Any] = envs.metadata
+        self._same_step = envs.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP
+        self._seed: int | None = None
+        super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
+
+    def reset(self) -> VecEnvObs:
+        """Observations of fresh episodes in all slots."""
+        observations, infos = self.envs.reset(seed=self._seed, options=self._options[0] or None)
+        self.reset_infos = _rows(infos, self.num_envs)
+        self._seed = None
+        self._reset_options()
+        return dict(observations)
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Seeds the slots at the next reset, as ``envs.reset(seed=seed)`` does."""
+        self._seed = seed
+        return [seed] * self.num_envs
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Takes the actions of the step that :meth:`step_wait` makes."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """One step; ``infos[i]["terminal_observation"]`` has the last observation of an episode that ended."""
+        observations, rewards, terminated, truncated, infos = self.envs.step(self._actions)
+        dones = terminated | truncated
+        rows: list[dict[str, Any]] = _rows(infos, self.num_envs)
+        if dones.any():
+            if self._same_step:
+                finals = _rows(infos["final_info"], self.num_envs)
+                for i in np.flatnonzero(dones):
+                    rows[i] = {**finals[i], "terminal_observation": infos["final_obs"][i]}
+            else:
+                for i in np.flatnonzero(dones):
+                    rows[i]["terminal_observation"] = {key: value[i] for key, value in observations.items()}
+                observations, _ = self.envs.reset(options={"reset_mask": dones.copy()})
+            for i in np.flatnonzero(dones):
+                rows[i]["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
+        return dict(observations), rewards.astype(np.float32), dones, rows
+
+    def close(self) -> None:
+        """Closes the environments."""
+        self.envs.close()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """An attribute of the vector environment, once a slot."""
+        for env in _layers(self.envs):
+            if hasattr(env, attr_name):
+                return [getattr(env, attr_name)] * len(self._slots(indices))
+        raise AttributeError(f"{self.envs} has no attribute {attr_name!r}")
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Sets an attribute of the vector environment; all slots share it."""
+        if len(self._slots(indices)) != self.num_envs:
+            raise ValueError(f"Expected to set {attr_name!r} in all slots, which share it, actual indices: {indices!r}")
+        setattr(self.envs.unwrapped, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Calls a method for the slots in ``indices`` (all, if ``None``); returns one result a slot."""
+        slots, inner = self._slots(indices), self.envs.unwrapped
+        method = getattr(inner, method_name)
+        if method_name in _PER_SLOT:
+            results = method()
+            return [results[i] for i in slots]
+        if method_name == "hold":
+            mask = np.zeros(self.num_envs, dtype=np.bool_)
+            mask[slots] = True
+            method(mask)
+            return [None] * len(slots)
+        if method_name == "set_state":
+            states = inner.get_state()  # type: ignore[attr-defined]
+            for i in slots:
+                states[i] = method_args[0]
+            method(states)
+            return [None] * len(slots)
+        return [method(*method_args, **method_kwargs)] * len(slots)
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+        """Whether the slots are wrapped by a (single-environment) wrapper: they never are."""
+        return [False] * len(self._slots(indices))
+
+    def _slots(self, indices: VecEnvIndices) -> list[int]:
+        if indices is None:
+            return list(range(self.num_envs))
+        return [int(i) for i in indices] if isinstance(indices, Iterable) else [int(indices)]
+
+
+def vectorised(env_id: str, n_envs: int, **kwargs: Any) -> GymVecEnv:
+    """``n_envs`` environments of one id, ready for SB3."""
+    return GymVecEnv(gym.make_vec(env_id, num_envs=n_envs, autoreset_mode="SameStep", **kwargs))
+
+
+def is_text_space(space: spaces.Space[Any]) -> bool:
+    """Whether observations are what our environments give: ``input_ids``, ``attention_mask``, ``completion_mask``."""
+    return isinstance(space, spaces.Dict) and {"input_ids", "attention_mask", "completion_mask"} <= set(space.spaces)
+
+
+def _layers(envs: Any) -> Iterable[Any]:
+    while True:
+        yield envs
+        if not hasattr(envs, "env"):
+            return
+        envs = envs.env
+
+
+def _rows(infos: dict[str, Any], n: int) -> list[dict[str, Any]]:
+    """Vector infos as one dict a slot; only entries that are marked as real (all, where nothing is marked)."""
+    rows: list[dict[str, Any]] = [{} for _ in range(n)]
+    for key, value in infos.items():
+        if key.startswith("_") or key in ("final_obs", "final_info"):
+            continue
+        mask = infos.get(f"_{key}", np.ones(n, dtype=np.bool_))
+        values = _rows(value, n) if isinstance(value, dict) else value
+        for i in np.flatnonzero(mask):
+            item = values[i]
+            rows[i][key] = item.item() if isinstance(item, np.generic) else item
+    return rows

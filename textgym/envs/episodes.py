@@ -1,0 +1,335 @@
+"""The Markov decision process itself, for ``n`` episodes side by side, without Gymnasium around it.
+
+Both the single and the vector environment are thin shells around :class:`Episodes`, which is why they agree token for token.
+
+Tokens of slot ``i`` lie in one row of a buffer, the prompt ending at column ``width``; what is appended goes to its right. An
+observation is the window of ``width`` columns that ends at the newest token, so a step writes one number and moves no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from numpy.lib.stride_tricks import sliding_window_view
+
+from textgym.core import SPLITS, Completion, Example, FinishReason, TextGymError, expected
+from textgym.prompts import FixedPrompts, PromptError, Prompts, load_prompts
+from textgym.rewards import Reward, as_reward, checked_scores
+from textgym.tasks import Task, make_task
+from textgym.tokenization import TextTokenizer, load_tokenizer
+
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+Observation = dict[str, npt.NDArray[Any]]
+
+
+class InvalidActionError(TextGymError, ValueError):
+    """An action is not a token of the vocabulary."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything that the episodes of an environment have in common; made by :func:`make_setting`.
+
+    Attributes:
+        width: Length ``L`` of an observation: the most tokens that prompt, completion and replies can have together.
+    """
+
+    task: Task
+    prompts: Prompts
+    tokenizer: TextTokenizer
+    reward: Reward
+    max_prompt_tokens: int
+    max_new_tokens: int
+    min_new_tokens: int
+    always_allowed: BoolArray  # (V,), the end token not yet considered
+    ends_turn: BoolArray  # (V,)
+
+    @property
+    def width(self) -> int:
+        """See the class."""
+        return self.max_prompt_tokens + self.max_new_tokens + self.task.max_reply_tokens
+
+    def observation_space(self) -> spaces.Dict:
+        """``input_ids`` int64 in [0, V); ``attention_mask`` and ``completion_mask`` int8 in {0, 1}; each of shape ``(L,)``."""
+        return spaces.Dict(
+            {
+                "input_ids": spaces.Box(0, self.tokenizer.vocab_size - 1, (self.width,), np.int64),
+                "attention_mask": spaces.MultiBinary(self.width),
+                "completion_mask": spaces.MultiBinary(self.width),
+            }
+        )
+
+    def encode_prompts(self, examples: Sequence[Example]) -> list[list[int]]:
+        """Token ids of the examples' prompts.
+
+        Raises:
+            PromptError: A prompt has no token, or more than ``max_prompt_tokens``.
+        """
+        encoded = self.tokenizer.encode_batch([e.prompt for e in examples])
+        for example, ids in zip(examples, encoded, strict=True):
+            if not 0 < len(ids) <= self.max_prompt_tokens:
+                raise PromptError(
+                    f"Expected a prompt of 1 to max_prompt_tokens={self.max_prompt_tokens} tokens, "
+                    f"actual: {len(ids)} tokens in {example.prompt!r}"
+                )
+        return encoded
+
+
+def make_setting(
+    task: str | Task,
+    split: str = "train",
+    prompts: object = None,
+    tokenizer: object = "bundled",
+    reward: object = None,
+    max_prompt_tokens: int | None = None,
+    max_new_tokens: int | None = None,
+    min_new_tokens: int | None = None,
+    difficulty: str | None = None,
+) -> Setting:
+    """Checks the arguments of an environment and puts them together; see :class:`textgym.envs.TextGenEnv` for them.
+
+    Raises:
+        ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.
+    """
+    task = make_task(task)
+    if split not in SPLITS:
+        raise ValueError(expected("split", split, f"one of {SPLITS}"))
+    difficulty = task.default_difficulty if difficulty is None else difficulty
+    if difficulty not in task.difficulties:
+        raise ValueError(expected("difficulty", difficulty, f"one of {task.difficulties}"))
+    most_prompt = _count(
+        "max_prompt_tokens", task.max_prompt_tokens if max_prompt_tokens is None else max_prompt_tokens, 1
+    )
+    most_new = _count("max_new_tokens", task.max_new_tokens if max_new_tokens is None else max_new_tokens, 1)
+    fewest_default = min(task.min_new_tokens, most_new) if min_new_tokens is None else min_new_tokens
+    fewest = _count("min_new_tokens", fewest_default, 0)
+    if fewest > most_new:
+        raise ValueError(expected("min_new_tokens", fewest, f"at most max_new_tokens={most_new}"))
+    text_tokenizer = load_tokenizer(tokenizer)
+    allowed = np.ones(text_tokenizer.vocab_size, dtype=np.bool_)
+    if text_tokenizer.pad_token_id != text_tokenizer.eos_token_id:
+        allowed[text_tokenizer.pad_token_id] = False
+    allowed[_token_ids(text_tokenizer, task.forbidden_words())] = False
+    ends_turn = np.zeros(text_tokenizer.vocab_size, dtype=np.bool_)
+    if task.turn_end is not None:
+        ends_turn[_token_ids(text_tokenizer, (task.turn_end,))] = True
+    setting = Setting(
+        task=task,
+        prompts=load_prompts(prompts, task, split, difficulty),
+        tokenizer=text_tokenizer,
+        reward=task.reward() if reward is None else as_reward(reward),
+        max_prompt_tokens=most_prompt,
+        max_new_tokens=most_new,
+        min_new_tokens=fewest,
+        always_allowed=allowed,
+        ends_turn=ends_turn,
+    )
+    if isinstance(setting.prompts, FixedPrompts):
+        setting.encode_prompts(setting.prompts.examples)  # a prompt that is too long is reported now, not in a week
+    return setting
+
+
+class Episodes:
+    """``n`` episodes side by side. ``slots`` are arrays of indices in ``[0, n)``."""
+
+    def __init__(self, setting: Setting, n: int) -> None:
+        """Args: setting: What the episodes have in common. n: How many."""
+        self.setting = setting
+        width, room = setting.width, setting.max_new_tokens + setting.task.max_reply_tokens
+        pad = setting.tokenizer.pad_token_id
+        self._ids = np.full((n, width + room), pad, dtype=np.int64)
+        self._by_policy = np.zeros((n, width + room), dtype=np.int8)
+        self._ids_windows = sliding_window_view(self._ids, width, axis=1)  # (n, room + 1, width)
+        self._policy_windows = sliding_window_view(self._by_policy, width, axis=1)
+        self._columns = np.arange(width)
+        self.appended = np.zeros(n, dtype=np.int64)  # tokens after the prompt
+        self.written = np.zeros(n, dtype=np.int64)  # ... of these, the policy's own
+        self.prompt_lengths = np.zeros(n, dtype=np.int64)
+        self.examples: list[Example] = [Example("")] * n
+        self.finish_reasons: list[FinishReason | None] = [None] * n
+        self._potentials = np.zeros(n, dtype=np.float32)
+
+    def begin(self, slots: IntArray, examples: Sequence[Example]) -> None:
+        """Starts new episodes in ``slots`` from ``examples``.
+
+        Raises:
+            PromptError: A prompt is empty or longer than ``max_prompt_tokens``.
+        """
+        width, pad = self.setting.width, self.setting.tokenizer.pad_token_id
+        for slot, example, ids in zip(slots, examples, self.setting.encode_prompts(examples), strict=True):
+            self._ids[slot] = pad
+            self._ids[slot, width - len(ids) : width] = ids
+            self.prompt_lengths[slot] = len(ids)
+            self.examples[slot] = example
+            self.finish_reasons[slot] = None
+        self._by_policy[slots] = 0
+        self.appended[slots] = self.written[slots] = 0
+        if self.setting.reward.dense:
+            self._potentials[slots] = checked_scores(self.setting.reward, self.completions(slots), potential=True)
+
+    def step(self, slots: IntArray, actions: IntArray) -> tuple[npt.NDArray[np.float32], BoolArray]:
+        """Appends one token to each of ``slots``.
+
+        Args:
+            slots: Indices of unfinished episodes, shape ``(m,)``.
+            actions: Tokens, shape ``(m,)``. A token that the action mask forbids is appended like any other (an end token
+                before ``min_new_tokens`` does not end the episode), so that algorithms without masks run as well.
+
+        Returns:
+            Shaping rewards, shape ``(m,)`` (zero unless the reward is dense), and whether the episodes have ended, shape
+            ``(m,)``. The rewards of ended episodes come from :meth:`score`.
+        """
+        setting = self.setting
+        column = setting.width + self.appended[slots]
+        self._ids[slots, column] = actions
+        self._by_policy[slots, column] = 1
+        self.appended[slots] += 1
+        self.written[slots] += 1
+        written = self.written[slots]
+        stopped = (actions == setting.tokenizer.eos_token_id) & (written > setting.min_new_tokens)
+        ended = stopped | (written >= setting.max_new_tokens)
+        for k in np.flatnonzero(ended):
+            self.finish_reasons[slots[k]] = "stop" if stopped[k] else "length"
+        if setting.task.turn_end is not None:
+            self._reply(slots[setting.ends_turn[actions] & ~ended])
+        rewards = np.zeros(len(slots), dtype=np.float32)
+        if setting.reward.dense:
+            going = slots[~ended]
+            before = self._potentials[slots]
+            if len(going):
+                self._potentials[going] = checked_scores(setting.reward, self.completions(going), potential=True)
+            after = np.where(ended, np.float32(0), self._potentials[slots])
+            rewards += np.float32(setting.reward.gamma) * after - before
+        return rewards, ended
+
+    def _reply(self, slots: IntArray) -> None:
+        for slot, completion in zip(slots, self.completions(slots), strict=True):
+            text = self.setting.task.reply(completion)
+            if text:
+                column = self.setting.width + self.appended[slot]
+                room = self.setting.task.max_reply_tokens - (self.appended[slot] - self.written[slot])
+                ids = self.setting.tokenizer.encode(text)
+                if len(ids) > room:
+                    raise TextGymError(
+                        f"Task {self.setting.task.id!r} replied with {len(ids)} tokens, expected at most {room} more of its "
+                        f"max_reply_tokens={self.setting.task.max_reply_tokens}"
+                    )
+                self._ids[slot, column : column + len(ids)] = ids
+                self.appended[slot] += len(ids)
+
+    def score(self, slots: IntArray) -> tuple[npt.NDArray[np.float32], list[dict[str, Any]]]:
+        """Final rewards of ended episodes, shape ``(m,)``, and the ``info`` of each, all scored in one call."""
+        completions = self.completions(slots)
+        rewards, parts = self.setting.reward.parts(completions)
+        infos = []
+        for k, completion in enumerate(completions):
+            info: dict[str, Any] = {
+                "prompt": completion.prompt,
+                "completion": completion.text,
+                "references": list(completion.references),
+                "finish_reason": completion.finish_reason,
+            }
+            success = self.setting.task.is_success(completion)
+            if success is not None:
+                info["is_success"] = bool(success)
+            info.update({f"reward/{name}": float(scores[k]) for name, scores in parts.items()})
+            infos.append(info)
+        return rewards, infos
+
+    def completions(self, slots: IntArray) -> list[Completion]:
+        """What has been written so far in ``slots``, as rewards see it. Decodes, so it costs time."""
+        decode = self.setting.tokenizer.decode
+        found = []
+        for slot in slots:
+            appended = slice(self.setting.width, self.setting.width + int(self.appended[slot]))
+            ids = self._ids[slot, appended]
+            own = ids[self._by_policy[slot, appended] == 1]
+            text, example = decode(own), self.examples[slot]
+            found.append(
+                Completion(
+                    prompt=example.prompt,
+                    text=text,
+                    references=example.references,
+                    meta=example.meta,
+                    token_ids=tuple(own.tolist()),
+                    finish_reason=self.finish_reasons[slot],
+                    transcript=text if len(own) == len(ids) else decode(ids),
+                )
+            )
+        return found
+
+    def observe(self, slots: IntArray | None = None) -> Observation:
+        """Observations of ``slots`` (of all, if ``None``), each entry of shape ``(m, L)`` and newly made."""
+        width = self.setting.width
+        if slots is None and (self.appended == self.appended[0]).all():  # in lockstep: a plain copy
+            start = int(self.appended[0])
+            ids, own = self._ids[:, start : start + width].copy(), self._by_policy[:, start : start + width].copy()
+            used = self.prompt_lengths + start
+        else:
+            slots = np.arange(len(self.appended)) if slots is None else slots
+            start_of = self.appended[slots]
+            ids, own = self._ids_windows[slots, start_of], self._policy_windows[slots, start_of]
+            used = self.prompt_lengths[slots] + start_of
+        seen = (self._columns >= width - used[:, None]).view(np.int8)
+        return {"input_ids": ids, "attention_mask": seen, "completion_mask": own}
+
+    def action_masks(self, slots: IntArray | None = None) -> BoolArray:
+        """Which tokens are allowed next in ``slots``, shape ``(m, V)``, newly made; true means allowed."""
+        written = self.written if slots is None else self.written[slots]
+        masks = np.repeat(self.setting.always_allowed[None], len(written), axis=0)
+        masks[written < self.setting.min_new_tokens, self.setting.tokenizer.eos_token_id] = False
+        return masks
+
+
+def check_actions(actions: Any, n: int, vocab_size: int) -> IntArray:
+    """``actions`` as int64 of shape ``(n,)``.
+
+    Raises:
+        InvalidActionError: Wrong shape, not integers, or out of range; the message names the first bad one.
+    """
+    array = np.asarray(actions)
+    if array.shape != (n,):
+        raise InvalidActionError(f"Expected actions of shape ({n},), actual shape: {array.shape}")
+    if not np.issubdtype(array.dtype, np.integer):
+        raise InvalidActionError(f"Expected integer token ids, actual dtype: {array.dtype}, actions: {actions!r}")
+    bad = (array < 0) | (array >= vocab_size)
+    if bad.any():
+        slot = int(np.flatnonzero(bad)[0])
+        raise InvalidActionError(f"Expected a token id in [0, {vocab_size}), actual: {int(array[slot])} in slot {slot}")
+    return array.astype(np.int64, copy=False)
+
+
+def start_from(options: Mapping[str, Any] | None, key: str, n: int) -> list[Example] | None:
+    """The examples that a caller asked ``reset`` to start from, under ``options[key]``; ``None`` if not asked."""
+    if options is None or key not in options:
+        return None
+    wanted = options[key]
+    wanted = [wanted] if key == "example" else wanted
+    if isinstance(wanted, str) or not isinstance(wanted, Sequence) or len(wanted) != n:
+        raise PromptError(expected(f"options[{key!r}]", wanted, f"a list of {n} texts or Examples, one an environment"))
+    for example in wanted:
+        if not isinstance(example, (str, Example)):
+            raise PromptError(expected(f"options[{key!r}]", example, "a text or an Example"))
+    return [Example(e) if isinstance(e, str) else e for e in wanted]
+
+
+def _count(name: str, value: object, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(expected(name, value, f"a whole number of at least {least}"))
+    return int(value)
+
+
+def _token_ids(tokenizer: TextTokenizer, texts: Sequence[str]) -> list[int]:
+    found = []
+    for text in texts:
+        ids = tokenizer.encode(text)
+        if len(ids) != 1:
+            raise TextGymError(f"Expected {text!r} to be a single token of the tokenizer, actual: {len(ids)} tokens")
+        found.append(ids[0])
+    return found
