@@ -149,6 +149,7 @@ def _from_transformers(name: str) -> TextTokenizer:
             if Path(name).exists()
             else "local folder (there is none of this name) or Hub id (needs the network)"
         )
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise TokenizerError(
             f"Could not load the tokenizer {name!r} as a {kind}: {reason}. "
             "Offline choices: 'bundled', a folder that holds a tokenizer, a tokenizers.Tokenizer, a PreTrainedTokenizerBase"
