@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from textgym.core import TextGymError, expected
 from textgym.tokenization import ASSETS
@@ -35,7 +36,9 @@ def load_model(model: str | Path | PreTrainedModel) -> PreTrainedModel:
     if not isinstance(model, (str, Path)):
         raise TypeError(expected("model", model, "'bundled', a folder, a Hub id or a PreTrainedModel"))
     name = str(ASSETS if model == "bundled" else model)
+    bars = transformers_logging.is_progress_bar_enabled()
     try:
+        transformers_logging.disable_progress_bar()
         loaded = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
     except Exception as error:
         kind = (
@@ -48,6 +51,9 @@ def load_model(model: str | Path | PreTrainedModel) -> PreTrainedModel:
             f"Could not load the model {name!r} as a {kind}: {first}. "
             "Offline choices: 'bundled', a folder that save_pretrained wrote, a PreTrainedModel"
         ) from error
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
     assert isinstance(loaded, PreTrainedModel)
     loaded.eval()
     return loaded

@@ -1,0 +1,61 @@
+"""The documentation says what the code says."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from textgym import TASKS
+
+ROOT = Path(__file__).parent.parent
+HEADINGS = [
+    "Description",
+    "Action Space",
+    "Observation Space",
+    "Starting State",
+    "Rewards",
+    "Episode End",
+    "Information",
+    "Arguments",
+    "Version History",
+]
+
+
+def generator():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_pages_are_current():
+    for name, text in generator().pages().items():
+        assert (ROOT / "docs" / "environments" / name).read_text() == text, "run: python docs/generate.py"
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.id)
+def test_docstring_has_gymnasiums_headings(task):
+    assert re.findall(r"^\s*## (.+)$", task.__doc__, flags=re.M) == HEADINGS
+
+
+def test_readme_code_runs(tmp_path, monkeypatch):
+    """Every Python block of the README, in one namespace, with the training shortened."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+    assert len(blocks) == 3
+    namespace: dict = {}
+    for block in blocks:
+        block = (
+            block.replace("n_envs=64", "n_envs=2")
+            .replace("100_000, progress_bar=True", "8")
+            .replace("verbose=1", "verbose=0")
+        )
+        exec(block, namespace)
+    assert (tmp_path / "run" / "ppo.zip").exists()
+
+
+def test_links_of_the_readme_exist():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / target).exists(), target
