@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -63,6 +64,20 @@ def expected(what: str, value: object, wanted: object) -> str:
     if len(shown) > 200:
         shown = shown[:197] + "..."
     return f"Expected `{what}` to be {wanted}, actual value: {shown} (type {type(value).__name__})"
+
+
+def number(
+    name: str, value: object, low: float, high: float, *, above: bool = False, wanted: str | None = None
+) -> float:
+    """``value`` as a float from ``low`` to ``high``; more than ``low`` with ``above``.
+
+    Raises:
+        ValueError: It is out of range, not finite, or not a number (``True`` is none).
+    """
+    good = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not good or not math.isfinite(value) or not low <= value <= high or (above and value == low):  # type: ignore[arg-type,operator]
+        raise ValueError(expected(name, value, wanted or f"a number from {low:g} to {high:g}"))
+    return float(value)  # type: ignore[arg-type]
 
 
 def whole_number(name: str, value: object, least: int) -> int:

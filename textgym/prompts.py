@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +65,10 @@ class FixedPrompts(Prompts, Sequence[Example]):
         return self.examples[index]
 
 
+_SPLIT_NAMES: dict[object, Split] = {**{s: s for s in SPLITS}, "validation": "dev", "valid": "dev"}
+"""What data sets call the splits."""
+
+
 def load_prompts(prompts: object, task: Task, split: Split, difficulty: str) -> Prompts:
     """The prompts that ``prompts`` stands for.
 
@@ -97,14 +103,14 @@ def load_prompts(prompts: object, task: Task, split: Split, difficulty: str) -> 
     if isinstance(prompts, Mapping):
         if "path" in prompts:
             return _from_mapping(prompts, split)
-        aliases = {"train": ("train",), "dev": ("dev", "validation", "valid"), "test": ("test",)}[split]
-        found = next((name for name in aliases if name in prompts), None)
+        names = [name for name, means in _SPLIT_NAMES.items() if means == split]
+        found = next((name for name in names if name in prompts), None)
         if found is None:
             raise PromptError(
                 expected("prompts", sorted(map(str, prompts)), f"a mapping with 'path', or with the split {split!r}")
             )
         return load_prompts(prompts[found], task, split, difficulty)
-    if isinstance(prompts, Iterable):
+    if isinstance(prompts, Iterable) and not hasattr(prompts, "columns"):  # a data frame would give its columns' names
         return _fixed(enumerate(prompts), {}, None, split, origin="prompts")
     raise TypeError(expected("prompts", prompts, "None, a list, the path of a JSON Lines file, a dataset or a mapping"))
 
@@ -112,10 +118,10 @@ def load_prompts(prompts: object, task: Task, split: Split, difficulty: str) -> 
 def _from_mapping(spec: Mapping[str, Any], split: Split) -> FixedPrompts:
     known = {"path", "columns", "prompt_words"}
     if unknown := set(spec) - known:
-        raise PromptError(expected("prompts", sorted(unknown), f"a mapping with keys among {sorted(known)}"))
+        raise PromptError(expected("prompts", sorted(map(str, unknown)), f"a mapping with keys among {sorted(known)}"))
     words = spec.get("prompt_words")
     if words is not None and (isinstance(words, bool) or not isinstance(words, int) or words < 1):
-        raise PromptError(expected("prompt_words", words, "None or a number of at least 1"))
+        raise PromptError(expected("prompt_words", words, "None or a whole number of at least 1"))
     columns = spec.get("columns", {})
     if not isinstance(columns, Mapping) or set(columns) - {"prompt", "references"}:
         raise PromptError(expected("columns", columns, "a mapping of 'prompt' and 'references' to column names"))
@@ -124,11 +130,11 @@ def _from_mapping(spec: Mapping[str, Any], split: Split) -> FixedPrompts:
 
 def _read_lines(path: str | Path, split: Split) -> Iterator[tuple[int, Any]]:
     file = Path(str(path).replace("{split}", split))
-    if not file.is_file():
+    if not os.path.isfile(file):  # not `file.is_file()`, which raises where a text is too long for a path
         raise PromptError(f"Expected `prompts` to be the path of a JSON Lines file, but there is no file {str(file)!r}")
     opener = gzip.open if file.suffix == ".gz" else open
     try:
-        with opener(file, "rt", encoding="utf-8") as lines:
+        with opener(file, "rt", encoding="utf-8-sig") as lines:  # editors on Windows may begin a file with a mark
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     try:
@@ -137,7 +143,7 @@ def _read_lines(path: str | Path, split: Split) -> Iterator[tuple[int, Any]]:
                         raise PromptError(f"Line {number} of {str(file)!r} is not JSON: {error}") from error
     except UnicodeDecodeError as error:
         raise PromptError(f"{str(file)!r} is not UTF-8 text: {error}") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise PromptError(f"Could not read {str(file)!r}: {error}") from error
 
 
@@ -149,9 +155,9 @@ def _fixed(
         where = f"record {number} of {origin}"
         example = _example(record, columns, where)
         wanted = example.meta.get("split")
-        if wanted is not None and {"validation": "dev", "valid": "dev"}.get(wanted, wanted) != split:
-            if wanted not in (*SPLITS, "validation", "valid"):
-                raise PromptError(f"{where}: " + expected("split", wanted, f"one of {SPLITS}"))
+        if wanted is not None and wanted not in list(_SPLIT_NAMES):  # a list: what came need not be hashable
+            raise PromptError(f"{where}: " + expected("split", wanted, f"one of {SPLITS}"))
+        if wanted is not None and _SPLIT_NAMES[wanted] != split:
             continue
         if words is not None:
             start = " ".join(example.prompt.split()[:words])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,14 +43,18 @@ class TextTokenizer:
         """
         self.source = source
         if isinstance(source, FastTokenizer):
+            if source.padding or source.truncation:  # would put padding into prompts, or cut them without a word
+                source = FastTokenizer.from_str(source.to_str())
+                source.no_padding()
+                source.no_truncation()
             self._fast: FastTokenizer | None = source
-            self.vocab_size = source.get_vocab_size(with_added_tokens=True)
+            vocabulary = source.get_vocab(with_added_tokens=True)
             eos = next((i for t in _END_TOKENS if (i := source.token_to_id(t)) is not None), None)
             pad = next((i for t in _PAD_TOKENS if (i := source.token_to_id(t)) is not None), None)
             self._special = {i for i, token in source.get_added_tokens_decoder().items() if token.special}
         elif hasattr(source, "convert_ids_to_tokens") and hasattr(source, "eos_token_id"):
             self._fast = None
-            self.vocab_size = len(source)
+            vocabulary = source.get_vocab()
             eos, pad = source.eos_token_id, source.pad_token_id
             self._special = set(source.all_special_ids)
         else:
@@ -66,6 +71,8 @@ class TextTokenizer:
             )
         self.eos_token_id = int(eos)
         self.pad_token_id = int(eos if pad is None else pad)
+        self.vocab_size = max(vocabulary.values()) + 1  # not the number of tokens: ids may have gaps
+        self._anchor = self._find_anchor()
 
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text``, without special tokens."""
@@ -77,19 +84,39 @@ class TextTokenizer:
             return [e.ids for e in self._fast.encode_batch(list(texts), add_special_tokens=False)]
         return [list(ids) for ids in self.source(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
 
-    def decode(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> str:
-        """Text of token ids; special tokens are left out."""
-        kept = [int(i) for i in ids if int(i) not in self._special]
+    def decode(self, ids: Sequence[int] | npt.NDArray[np.integer], *, continues: bool = False) -> str:
+        """Text of token ids; special tokens are left out. See :meth:`decode_batch`."""
+        return self.decode_batch([[int(i) for i in ids]], continues=continues)[0]
+
+    def decode_batch(self, batch: Sequence[Sequence[int]], *, continues: bool = False) -> list[str]:
+        """Texts of lists of token ids; special tokens are left out.
+
+        Args:
+            batch: Lists of token ids.
+            continues: Whether the tokens go on from a text, as a completion does. Many tokenizers drop the space before
+                the first word when they decode; with ``continues`` it stays, so that prompt and completion join.
+        """
+        if continues and self._anchor:
+            start = len(self.decode(self._anchor))
+            return [text[start:] for text in self.decode_batch([[*self._anchor, *ids] for ids in batch])]
         if self._fast is not None:
-            return str(self._fast.decode(kept, skip_special_tokens=True))
-        return str(self.source.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+            return self._fast.decode_batch(batch, skip_special_tokens=True)
+        kept = [[i for i in ids if i not in self._special] for ids in batch]
+        options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        return [str(self.source.decode(ids, **options)) for ids in kept]
+
+    def _find_anchor(self) -> list[int]:
+        """A token to put before those that continue a text, if decoding them by themselves gives something else."""
+        ids = self.encode("a b")
+        first, rest = ids[:1], ids[1:]
+        return first if self.decode(first) and self.decode(first) + self.decode(rest) != self.decode(ids) else []
 
     def tokens(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> list[str]:
         """The text of every token by itself, special tokens by name; for display."""
         names = []
         for i in map(int, ids):
             if i not in self._special:
-                names.append(self.decode([i]))
+                names.append(self.decode([i], continues=True))
             elif self._fast is not None:
                 names.append(str(self._fast.id_to_token(i)))
             else:
@@ -115,7 +142,7 @@ def load_tokenizer(tokenizer: object = "bundled") -> TextTokenizer:
     if not isinstance(tokenizer, str):
         return TextTokenizer(tokenizer)
     folder = ASSETS if tokenizer == "bundled" else Path(tokenizer)
-    if folder.is_dir() and (folder / "tokenizer.json").is_file() and not _names_other_specials(folder):
+    if os.path.isfile(folder / "tokenizer.json") and not _names_other_specials(folder):
         try:
             return TextTokenizer(FastTokenizer.from_file(str(folder / "tokenizer.json")))
         except TokenizerError:
@@ -146,7 +173,7 @@ def _from_transformers(name: str) -> TextTokenizer:
     except Exception as error:
         kind = (
             "folder"
-            if Path(name).exists()
+            if os.path.exists(name)
             else "local folder (there is none of this name) or Hub id (needs the network)"
         )
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

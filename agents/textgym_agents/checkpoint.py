@@ -6,12 +6,12 @@ import io
 import json
 import os
 import pathlib
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -45,7 +45,7 @@ def write_checkpoint(path: str | pathlib.Path | io.BufferedIOBase, checkpoint: C
     """Writes it; a file appears complete or not at all (written beside, flushed, renamed).
 
     Args:
-        path: A path (``.zip`` is added if there is no suffix) or a binary file object.
+        path: A path (``.zip`` is added unless it ends so) or a binary file object.
         checkpoint: What to write.
 
     Raises:
@@ -58,15 +58,15 @@ def write_checkpoint(path: str | pathlib.Path | io.BufferedIOBase, checkpoint: C
     if isinstance(path, (str, pathlib.Path)):
         target = _with_suffix(pathlib.Path(path))
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("wb") as file:
                 _write(file, text, checkpoint.tensors)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
         except BaseException:
-            pathlib.Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     else:
         _write(path, text, checkpoint.tensors)
@@ -110,8 +110,9 @@ def read_checkpoint(path: str | pathlib.Path | io.BufferedIOBase) -> Checkpoint:
         raise CheckpointError(
             f"Could not read {path!s} as a saved algorithm: {type(error).__name__}: {error}"
         ) from error
-    if config.get("format") != FORMAT:
-        raise CheckpointError(f"Expected a file of format {FORMAT}, actual: {config.get('format')!r} in {path!s}")
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found = config.get("format") if isinstance(config, dict) else config
+        raise CheckpointError(f"Expected a file of format {FORMAT}, actual: {found!r} in {path!s}")
     return Checkpoint(config, tensors)
 
 
@@ -136,14 +137,17 @@ def to_json(value: Any) -> Any:
         return {"__linear_schedule__": [value.start, value.end, value.end_fraction]}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, (list, tuple)):
         return [to_json(v) for v in value]
     if isinstance(value, Mapping):
         return {str(k): to_json(v) for k, v in value.items()}
     if isinstance(value, pathlib.Path):
         return str(value)
-    if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and hasattr(torch.optim, value.__name__):
-        return {"__optimizer__": value.__name__}
+    name = getattr(value, "__name__", "")
+    if isinstance(value, type) and vars(torch.optim).get(name) is value:
+        return {"__optimizer__": name}
     return {"__object__": getattr(value, "__qualname__", type(value).__qualname__)}
 
 
@@ -168,7 +172,9 @@ def from_json(name: str, value: Any) -> Any:
                 f"{name!r} was {value['__object__']!r}, which is code and is not stored; give it anew: "
                 f"load(path, custom_objects={{{name!r}: ...}})"
             )
-        return {k: from_json(k, v) for k, v in value.items()}
+        return {k: from_json(name, v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [from_json(name, v) for v in value]
     return value
 
 
@@ -182,7 +188,10 @@ def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict
                 tensors[f"{index}.{key}"] = value
             else:
                 scalars[f"{index}.{key}"] = value
-    return tensors, {"param_groups": state["param_groups"], "scalars": scalars}
+    groups = [
+        {k: v.item() if isinstance(v, Tensor) else to_json(v) for k, v in g.items()} for g in state["param_groups"]
+    ]
+    return tensors, {"param_groups": groups, "scalars": scalars}
 
 
 def unflatten_optimizer(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> dict[str, Any]:

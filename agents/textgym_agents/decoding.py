@@ -156,11 +156,14 @@ def beam_search(
     limits: Limits,
     num_beams: int,
     length_penalty: float = 1.0,
+    first_mask: Tensor | None = None,
 ) -> list[list[int]]:
     """The completion with the highest ``log p / length ** length_penalty`` that a beam search finds, for every row.
 
-    Every row keeps its ``num_beams`` best open hypotheses; a hypothesis is finished by the end token or the budget. A row is
-    done when no open hypothesis can become better than its best finished one (log-probabilities only fall).
+    Every row keeps its ``num_beams`` best open hypotheses; a hypothesis is finished by the end token or the budget, and counts
+    if it is among the ``num_beams`` best continuations of its step. A row is done when no open hypothesis can become better
+    than its best finished one (log-probabilities only fall). So it finds what ``generate(early_stopping="never",
+    renormalize_logits=True)`` of transformers finds.
 
     Args:
         policy: The writer.
@@ -170,6 +173,7 @@ def beam_search(
         limits: The budget and the mask.
         num_beams: Hypotheses a row, ``B``, at least 1.
         length_penalty: 0 compares total log-probabilities, 1 means a token.
+        first_mask: ``[N, V]`` bool, for the first new token in place of what ``limits`` allow.
 
     Returns:
         One list of new tokens a row, the end token included if it came.
@@ -185,7 +189,8 @@ def beam_search(
     best: list[tuple[float, list[int]]] = [(-torch.inf, []) for _ in range(n)]
     budget = (limits.max_new_tokens - written).tolist()
     for length in range(1, max([0, *budget]) + 1):
-        mask = limits.mask(written + length - 1).repeat_interleave(num_beams, dim=0)
+        mask = limits.mask(written + length - 1) if length > 1 or first_mask is None else first_mask
+        mask = mask.repeat_interleave(num_beams, dim=0)
         log_probs = log_softmax_on(decoder.logits, mask, 1.0)
         total = (scores.view(-1, 1) + log_probs).view(n, num_beams * v)
         top = total.topk(min(2 * num_beams, total.shape[1]), dim=-1)  # enough even if every beam ends
@@ -193,13 +198,15 @@ def beam_search(
         new_scores, new_hypotheses = torch.full((n, num_beams), -torch.inf), []
         for row in range(n):
             beams: list[list[int]] = []
-            for score, index in zip(top.values[row].tolist(), top.indices[row].tolist(), strict=True):
+            ranked = zip(top.values[row].tolist(), top.indices[row].tolist(), strict=True)
+            for rank, (score, index) in enumerate(ranked):
                 if score == -torch.inf or len(beams) == num_beams or length > budget[row]:
                     break
                 token = index % v
                 text = [*hypotheses[row][index // v], token]
                 if token == limits.eos_token_id or length == budget[row]:
-                    best[row] = max(best[row], (score / length**length_penalty, text))
+                    if rank < num_beams:
+                        best[row] = max(best[row], (score / length**length_penalty, text))
                 else:
                     slot = len(beams)
                     parents[row, slot], tokens[row, slot], new_scores[row, slot] = index // v, token, score
@@ -214,5 +221,6 @@ def beam_search(
         if not bool(torch.isfinite(scores).any()):
             break
         decoder.select((parents + torch.arange(n)[:, None] * num_beams).view(-1).to(device))
-        decoder.append(tokens.view(-1, 1).to(device))
+        # a beam that is not open reads nothing: it must not outgrow the model's context beside rows that go on
+        decoder.append(tokens.view(-1, 1).to(device), torch.isfinite(scores).view(-1, 1))
     return [text for _, text in best]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from textgym.core import expected
+import math
+
+from textgym.core import expected, number, whole_number
 
 
 class KLController:
@@ -18,15 +20,14 @@ class KLController:
         Raises:
             ValueError: A value is out of range, or a target is given with a coefficient of 0, which could never move.
         """
-        if not 0 <= coef < float("inf"):
-            raise ValueError(expected("kl_coef", coef, "a number of at least 0"))
-        if target is not None and not 0 < target < float("inf"):
-            raise ValueError(expected("kl_target", target, "None or a number above 0 (nats an episode)"))
-        if target is not None and coef == 0:
-            raise ValueError(expected("kl_coef", coef, "above 0 where kl_target is given: from 0 it could never move"))
-        if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
-            raise ValueError(expected("kl_horizon", horizon, "a whole number of at least 1"))
-        self.coef, self.target, self.horizon = float(coef), target, horizon
+        self.coef = number("kl_coef", coef, 0, math.inf, wanted="a number of at least 0")
+        if target is not None:
+            number("kl_target", target, 0, math.inf, above=True, wanted="None or a number above 0 (nats an episode)")
+            if coef == 0:
+                raise ValueError(
+                    expected("kl_coef", coef, "above 0 where kl_target is given: from 0 it could never move")
+                )
+        self.target, self.horizon = target, whole_number("kl_horizon", horizon, 1)
 
     def update(self, kl: float, n_episodes: int) -> None:
         """Adapts the coefficient to a measured ``kl`` (nats an episode, mean of ``n_episodes``)."""

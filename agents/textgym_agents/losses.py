@@ -84,7 +84,9 @@ def value_loss(
     """
     if clip_range_vf is not None:
         values = old_values + (values - old_values).clamp(-clip_range_vf, clip_range_vf)
-    return masked_mean((returns - values) ** 2, mask)
+    # masked before squaring: the gradient of a square at NaN is NaN, even where nothing reads the square
+    error = torch.where(mask, returns - values, torch.zeros_like(values))
+    return masked_mean(error**2, mask)
 
 
 def explained_variance(predictions: Tensor, targets: Tensor, mask: Tensor) -> float:

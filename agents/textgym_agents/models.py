@@ -46,7 +46,7 @@ def load_model(model: str | Path | PreTrainedModel) -> PreTrainedModel:
             if Path(name).exists()
             else "local folder (there is none of this name) or Hub id (needs the network)"
         )
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ModelError(
             f"Could not load the model {name!r} as a {kind}: {first}. "
             "Offline choices: 'bundled', a folder that save_pretrained wrote, a PreTrainedModel"
@@ -59,22 +59,41 @@ def load_model(model: str | Path | PreTrainedModel) -> PreTrainedModel:
     return loaded
 
 
+_ATTENTION = ("sdpa", "eager")  # what every machine has; anything else may be a kernel that has to be fetched first
+
+
+def config_of(model: PreTrainedModel) -> dict[str, Any]:
+    """What :func:`model_from_config` makes the same architecture from; JSON-able."""
+    attention = model.config._attn_implementation
+    return {**model.config.to_dict(), "attention": attention if attention in _ATTENTION else None}
+
+
 def model_from_config(config: dict[str, Any]) -> PreTrainedModel:
-    """A model with random weights from what ``config.to_dict()`` gave; only architectures of transformers itself.
+    """A model with random weights from what :func:`config_of` gave; only architectures of transformers itself.
 
     Raises:
         ModelError: The configuration names no architecture that transformers knows.
     """
-    settings = {k: v for k, v in config.items() if k not in ("auto_map", "transformers_version")}
+    attention = {"attn_implementation": config["attention"]} if config.get("attention") in _ATTENTION else {}
     try:
         made = AutoModelForCausalLM.from_config(
-            AutoConfig.for_model(**settings), trust_remote_code=False, dtype=torch.float32
+            AutoConfig.for_model(**_harmless(config)), trust_remote_code=False, dtype=torch.float32, **attention
         )
     except Exception as error:
         raise ModelError(f"Could not make a model of type {config.get('model_type')!r}: {error}") from error
     assert isinstance(made, PreTrainedModel)
     made.eval()
     return made
+
+
+def _harmless(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without what could make transformers import or fetch code."""
+    return {
+        key: _harmless(value) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key not in ("auto_map", "transformers_version", "attention", "quantization_config")
+        and not key.endswith("_implementation")
+    }
 
 
 def check_fits(model: PreTrainedModel, vocab_size: int, length: int) -> None:
@@ -123,3 +142,5 @@ def disable_dropout(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):  # of Llama and its kin: a number, no module
+            module.attention_dropout = 0.0  # type: ignore[assignment]

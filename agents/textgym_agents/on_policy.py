@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import inspect
 import io
+import math
 import pathlib
 import warnings
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any, ClassVar, TypeVar
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -23,7 +25,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from transformers import PreTrainedModel
 
-from textgym.core import TextGymError, expected
+from textgym.core import TextGymError, expected, number, whole_number
 from textgym_agents.buffers import SequenceBuffer, Sequences
 from textgym_agents.checkpoint import (
     Checkpoint,
@@ -38,7 +40,7 @@ from textgym_agents.checkpoint import (
 from textgym_agents.decoding import Limits
 from textgym_agents.kl import KLController
 from textgym_agents.losses import gae
-from textgym_agents.models import load_model, model_from_config
+from textgym_agents.models import check_fits, config_of, load_model, model_from_config
 from textgym_agents.policies import CausalLMPolicy
 from textgym_agents.rollouts import play_episodes
 from textgym_agents.sampling import Decoding
@@ -101,28 +103,37 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
             raise TypeError(expected("policy", policy, "'CausalLMPolicy' or a subclass of CausalLMPolicy"))
         if isinstance(policy, str) and policy not in self.policy_aliases:
             raise ValueError(expected("policy", policy, f"one of {sorted(self.policy_aliases)} or a class"))
-        for name, count in (("n_envs", n_envs), ("n_steps", n_steps)):
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise ValueError(expected(name, count, "a whole number of at least 1"))
-        for name, number, low, high in (
+        for name, count in (("n_envs", n_envs), ("n_steps", n_steps), ("stats_window_size", stats_window_size)):
+            whole_number(name, count, 1)
+        for name, value, low, high in (
             ("gamma", gamma, 0, 1),
             ("gae_lambda", gae_lambda, 0, 1),
-            ("ent_coef", ent_coef, -np.inf, np.inf),
-            ("vf_coef", vf_coef, 0, np.inf),
-            ("max_grad_norm", max_grad_norm, 0, np.inf),
+            ("ent_coef", ent_coef, -math.inf, math.inf),
+            ("vf_coef", vf_coef, 0, math.inf),
         ):
-            if not low <= number <= high:
-                raise ValueError(expected(name, number, f"a number from {low} to {high}"))
-        if not callable(learning_rate) and not 0 <= learning_rate < np.inf:
-            raise ValueError(expected("learning_rate", learning_rate, "a number of at least 0 or a schedule"))
+            number(name, value, low, high)
+        if max_grad_norm != math.inf:
+            number("max_grad_norm", max_grad_norm, 0, math.inf, above=True, wanted="a number above 0, or inf")
+        if not callable(learning_rate):
+            number("learning_rate", learning_rate, 0, math.inf, wanted="a number of at least 0 or a schedule")
+        if seed is not None and whole_number("seed", seed, 0) >= 2**32:
+            raise ValueError(expected("seed", seed, "None or a whole number below 2**32"))
+        if policy_kwargs is not None and not isinstance(policy_kwargs, dict):
+            raise TypeError(expected("policy_kwargs", policy_kwargs, "a dict, such as {'model': 'bundled'}, or None"))
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self.decoding = Decoding(temperature, top_k, top_p)
         self.kl_coef, self.kl_target, self.kl_horizon, self.ref_model = kl_coef, kl_target, kl_horizon, ref_model
         self.kl = KLController(kl_coef, kl_target, kl_horizon)
+        if env_kwargs is not None and not isinstance(env_kwargs, dict):
+            raise TypeError(expected("env_kwargs", env_kwargs, "a dict of arguments of the environment, or None"))
         if isinstance(env, str):
             env = vectorised(env, n_envs, **(env_kwargs or {}))
         elif env_kwargs:
             raise ValueError(expected("env_kwargs", env_kwargs, "None where `env` is not an id: it is made already"))
+        elif not isinstance(env, (gym.Env, VectorEnv, VecEnv)) and not (env is None and not _init_setup_model):
+            raise TypeError(
+                expected("env", env, "an environment, a vector environment or an id such as 'TextGen-Sentiment-v0'")
+            )
         super().__init__(
             policy,  # type: ignore[arg-type]  # SB3 means any policy with ActorCriticPolicy's interface
             env,
@@ -188,8 +199,13 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
         self.policy.generator = predicting
         self.reference = None
         if self.kl_coef > 0:
-            reference = copy.deepcopy(self.policy.model) if self.ref_model is None else load_model(self.ref_model)
-            self.reference = reference.to(self.device).requires_grad_(False).eval()  # type: ignore[arg-type]
+            reference = self.policy.model if self.ref_model is None else load_model(self.ref_model)
+            self._hold_to(copy.deepcopy(reference) if reference is self.policy.model else reference)
+
+    def _hold_to(self, reference: PreTrainedModel) -> None:
+        """Makes a model the reference: it must fit the environment, and from now on it does not change."""
+        check_fits(reference, self.policy.vocab_size, self.observation_space["input_ids"].shape[0])  # type: ignore[index]
+        self.reference = reference.to(self.device).requires_grad_(False).eval()  # type: ignore[arg-type]
 
     def predict(
         self,
@@ -234,7 +250,16 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Self:
-        """Trains for ``total_timesteps`` tokens, rounded up to whole rollouts; see SB3's ``learn``."""
+        """Trains for ``total_timesteps`` tokens, rounded up to whole rollouts; see SB3's ``learn``.
+
+        Raises:
+            TextGymError: There is no environment.
+            TrainingError: The loss or the gradient is not finite.
+            ValueError: ``total_timesteps`` is not a number.
+        """
+        number("total_timesteps", total_timesteps, -math.inf, math.inf, wanted="a number of tokens")
+        if self.env is None:
+            raise TextGymError("Expected an environment to learn in: load(path, env=...) or set_env(env) gives one")
         if reset_num_timesteps:
             self._env_states = None  # a new training, not the rest of the loaded one
         return super().learn(
@@ -245,6 +270,10 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
             reset_num_timesteps,
             progress_bar,
         )
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """SB3's, but never below 0: the last rollout is a whole one, and a schedule must not turn negative for it."""
+        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
 
     def collect_rollouts(  # type: ignore[override]
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: SequenceBuffer, n_rollout_steps: int
@@ -338,9 +367,12 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
             "n_updates": self._n_updates,
             "progress_remaining": self._current_progress_remaining,
             "kl_coef": self.kl.coef,
-            "ep_infos": [{k: float(v) for k, v in info.items()} for info in self.ep_info_buffer or []],
+            "ep_infos": [
+                {k: float(info[k]) for k in ("r", "l", "t") if k in info} for info in self.ep_info_buffer or []
+            ],
             "ep_successes": [float(s) for s in self.ep_success_buffer or []],
-            "env_states": None if self.env is None else _get_states(self.env),
+            # before the first reset the environments' generators are not yet those of the seed
+            "env_states": None if self.env is None or self._last_obs is None else _get_states(self.env),
             "random": {"rollouts": self.generator.get_state(), "predict": self.policy.generator.get_state()},  # type: ignore[union-attr]
         }
 
@@ -356,7 +388,7 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
         the uninterrupted one.
 
         Args:
-            path: ``.zip`` is added if there is no suffix.
+            path: ``.zip`` is added unless it ends so.
             exclude: Hyperparameters to leave out; their defaults hold after loading.
             include: Not used (SB3's signature).
 
@@ -381,10 +413,11 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
             "policy": self.policy_class.__name__,
             "hyperparameters": {name: to_json(getattr(self, name)) for name in names},
             "policy_kwargs": to_json({k: v for k, v in self.policy_kwargs.items() if k != "model"}),
-            "model_config": self.policy.model.config.to_dict(),
-            "reference_config": None if self.reference is None else self.reference.config.to_dict(),
+            "model_config": config_of(self.policy.model),
+            "reference_config": None if self.reference is None else config_of(self.reference),
             "limits": {**vars(self.limits), "forbidden": list(self.limits.forbidden)},
             "n_envs": self.n_envs,
+            "stats_window_size": self._stats_window_size,
             "observation_width": self.observation_space["input_ids"].shape[0],  # type: ignore[index]
             "optimizer": optimizer_rest,
             "progress": progress,
@@ -410,7 +443,9 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
                 ``learn(reset_num_timesteps=False)`` continues where the saved training stood, its prompts included, if there
                 are as many environments as there were.
             device: As for the constructor.
-            custom_objects: Hyperparameters to use in place of the stored ones; needed for those that are functions.
+            custom_objects: Hyperparameters to use in place of the stored ones; needed for those that are functions. A
+                ``kl_coef`` given so replaces the coefficient reached, a ``ref_model`` the stored reference, a ``seed`` the
+                stored random states.
             print_system_info: Not used (SB3's signature).
             force_reset: Not used: every rollout starts with fresh episodes.
             kwargs: More hyperparameters to use in place of the stored ones.
@@ -421,6 +456,8 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
         """
         checkpoint = read_checkpoint(path)
         config, given = checkpoint.config, {**(custom_objects or {}), **kwargs}
+        if missing := {"algorithm", *_NEEDED} - set(config) | {"policy", "random"} - set(checkpoint.tensors):
+            raise CheckpointError(f"Expected a saved algorithm, but {path!s} lacks {sorted(missing)}")
         if config.get("algorithm") != cls.__name__:
             raise CheckpointError(
                 f"Expected a saved {cls.__name__}, actual: a saved {config.get('algorithm')!r} in {path!s}"
@@ -434,37 +471,42 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
             name: from_json(name, value) for name, value in config["hyperparameters"].items() if name not in given
         }
         policy_kwargs = given.pop("policy_kwargs", None) or from_json("policy_kwargs", config["policy_kwargs"])
-        settings |= given
+        settings = {"stats_window_size": config["stats_window_size"], **settings, **given}
         model = cls(policy_class, env, device=device, _init_setup_model=False, **settings)
         limits = Limits(**{**config["limits"], "forbidden": tuple(config["limits"]["forbidden"])})
+        model.limits = model.limits or limits
         saved_spaces = _spaces(limits.vocab_size, config["observation_width"])
         if model.env is None:
             model.observation_space, model.action_space = saved_spaces
-            model.n_envs, model.limits = config["n_envs"], limits
+            model.n_envs = config["n_envs"]
         else:
             check_for_correct_spaces(model.env, *saved_spaces)
         model.policy_kwargs = {**policy_kwargs, "model": model_from_config(config["model_config"])}
-        if config["reference_config"] is not None:
-            model.ref_model = model_from_config(config["reference_config"])
+        stored_reference = config["reference_config"] if given.get("ref_model") is None else None
+        if stored_reference is not None:
+            model.ref_model = model_from_config(stored_reference)
         model._setup_model()
         model.ref_model = None
         model.set_parameters(_parameters(checkpoint), exact_match=True, device=device)
-        if model.reference is not None and "reference" in checkpoint.tensors:
+        if model.reference is not None and stored_reference is not None:
             model.reference.load_state_dict(checkpoint.tensors["reference"])
-        model._restore(config["progress"], checkpoint.tensors["random"])
+        elif model.reference is not None and given.get("ref_model") is None:
+            model._hold_to(copy.deepcopy(model.policy.model))  # there was no penalty before: from now on, to this
+        model._restore(config["progress"], checkpoint.tensors["random"], given)
         return model
 
-    def _restore(self, progress: dict[str, Any], random: dict[str, torch.Tensor]) -> None:
+    def _restore(self, progress: dict[str, Any], random: dict[str, torch.Tensor], given: Container[str]) -> None:
         self.num_timesteps, self._n_updates = progress["num_timesteps"], progress["n_updates"]
-        self._current_progress_remaining, self.kl.coef = progress["progress_remaining"], progress["kl_coef"]
+        self._current_progress_remaining = progress["progress_remaining"]
         self.ep_info_buffer = deque(progress["ep_infos"], maxlen=self._stats_window_size)
         self.ep_success_buffer = deque(progress["ep_successes"], maxlen=self._stats_window_size)
-        self._env_states = progress["env_states"]
-        if self.device.type == random["rollouts"].device.type or len(random["rollouts"]) == len(
-            self.generator.get_state()
-        ):
-            self.generator.set_state(random["rollouts"])
-            self.policy.generator.set_state(random["predict"])  # type: ignore[union-attr]
+        if "kl_coef" not in given:
+            self.kl.coef = progress["kl_coef"]
+        if "seed" not in given:
+            self._env_states = progress["env_states"]
+            if len(random["rollouts"]) == len(self.generator.get_state()):  # those of a GPU do not fit a CPU
+                self.generator.set_state(random["rollouts"])
+                self.policy.generator.set_state(random["predict"])  # type: ignore[union-attr]
 
     def set_parameters(
         self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"
@@ -475,6 +517,19 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
         super().set_parameters(load_path_or_dict, exact_match, device)
 
 
+_NEEDED = (
+    "policy",
+    "hyperparameters",
+    "policy_kwargs",
+    "model_config",
+    "reference_config",
+    "limits",
+    "n_envs",
+    "stats_window_size",
+    "observation_width",
+    "optimizer",
+    "progress",
+)
 _NOT_STORED = {
     "self",
     "policy",

@@ -93,9 +93,7 @@ class CausalLMPolicy(BasePolicy):
         self.value_head = nn.Linear(self.model.config.get_text_config().hidden_size, 1)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
-        self.limits = limits or Limits(
-            self.vocab_size, int(self.model.config.get_text_config().eos_token_id or 0), width
-        )
+        self.limits = limits or Limits(self.vocab_size, _end_token_of(self.model), width)
         self.generator: torch.Generator | None = None
         trained = [p for p in self.parameters() if p.requires_grad]
         self.optimizer = self.optimizer_class(trained, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
@@ -123,7 +121,7 @@ class CausalLMPolicy(BasePolicy):
             model: Another model to use instead of the policy's own (a reference model).
 
         Returns:
-            Logits ``[B, K, V]``, values ``[B, K]`` float32, and the cache.
+            Logits ``[B, K, V]``, values ``[B, K]`` float32 (0 with another model), and the cache.
         """
         used = model or self.model
         device = input_ids.device.type
@@ -140,7 +138,9 @@ class CausalLMPolicy(BasePolicy):
             )
         hidden = out.hidden_states[-1][:, -last:].float()  # [B, K, H]
         logits = out.logits[:, -last:, : self.vocab_size]
-        return logits, self.value_head(hidden).squeeze(-1), out.past_key_values
+        # the value head reads the policy's own hidden states; another model's may have another width
+        values = self.value_head(hidden).squeeze(-1) if model is None else hidden.new_zeros(hidden.shape[:-1])
+        return logits, values, out.past_key_values
 
     def evaluate_sequences(
         self,
@@ -229,7 +229,8 @@ class CausalLMPolicy(BasePolicy):
             Tokens (a number for one observation, ``(n,)`` for a batch) and ``state``.
 
         Raises:
-            ValueError: ``observation`` has other keys or shapes than the observation space.
+            ValueError: ``observation`` has other keys or shapes than the observation space, or no token at all; or another
+                argument is bad.
         """
         self.set_training_mode(False)
         ids, attention, own, single = self._tensors(observation)
@@ -237,7 +238,8 @@ class CausalLMPolicy(BasePolicy):
         if num_beams != 1:
             # an episode that has used up its budget has no next token; give it one to spend, for callers that ask anyway
             left = written.clamp(max=self.limits.max_new_tokens - 1)
-            found = beam_search(self, ids, attention, left, self.limits, num_beams)
+            first = None if action_masks is None else self._mask_tensor(action_masks, len(ids))
+            found = beam_search(self, ids, attention, left, self.limits, num_beams, first_mask=first)
             tokens = torch.tensor([completion[0] for completion in found])
         else:
             mask = self.limits.mask(written) if action_masks is None else self._mask_tensor(action_masks, len(ids))
@@ -268,11 +270,16 @@ class CausalLMPolicy(BasePolicy):
 
         Returns:
             New token ids of each prompt, the end token included if it came.
+
+        Raises:
+            ValueError: A prompt without tokens, with one that the vocabulary lacks, or too long for the model's context; or
+                another argument is bad.
         """
         self.set_training_mode(False)
         if not prompts:
             return []
         width = max(len(p) for p in prompts)
+        self._check_prompts(prompts)
         ids = torch.zeros(len(prompts), width, dtype=torch.long)
         mask = torch.zeros(len(prompts), width, dtype=torch.bool)
         for row, prompt in enumerate(prompts):
@@ -291,6 +298,17 @@ class CausalLMPolicy(BasePolicy):
         """Writes the language model, without the value head, as ``transformers`` reads it."""
         self.model.save_pretrained(str(folder))
 
+    def _check_prompts(self, prompts: list[list[int]]) -> None:
+        most = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        for prompt in prompts:
+            if not prompt or not all(0 <= token < self.vocab_size for token in prompt):
+                raise ValueError(expected("prompts", prompt, f"lists of at least one token in [0, {self.vocab_size})"))
+            if most is not None and len(prompt) + self.limits.max_new_tokens > most:
+                raise ValueError(
+                    f"Expected prompts of at most {most - self.limits.max_new_tokens} tokens (the model's context of {most} "
+                    f"less max_new_tokens={self.limits.max_new_tokens}), actual: {len(prompt)}"
+                )
+
     def _tensors(self, observation: Any) -> tuple[Tensor, Tensor, Tensor, bool]:
         """Token ids, attention and completion mask, trimmed to what is used, and whether it was a single observation."""
         width = self.observation_space["input_ids"].shape[0]  # type: ignore[index]
@@ -302,14 +320,30 @@ class CausalLMPolicy(BasePolicy):
             raise ValueError(
                 f"Expected observation arrays of shape ({width},) or (n, {width}), actual: {[a.shape for a in arrays]}"
             )
+        if arrays[0].size == 0 or not np.issubdtype(arrays[0].dtype, np.integer):
+            raise ValueError(expected("observation['input_ids']", arrays[0], "integers, of at least one observation"))
+        if int(arrays[0].min()) < 0 or int(arrays[0].max()) >= self.vocab_size:
+            raise ValueError(expected("observation['input_ids']", arrays[0], f"tokens in [0, {self.vocab_size})"))
         ids, attention, own = (torch.as_tensor(np.atleast_2d(a), device=self.device) for a in arrays)
+        if not bool(attention.any(-1).all()):
+            raise ValueError("Expected at least one token in every observation, but an attention_mask is 0 everywhere")
         start = width - int(attention.sum(-1).max())
         return ids.long()[:, start:], attention.bool()[:, start:], own.long(), arrays[0].ndim == 1
 
     def _mask_tensor(self, action_masks: np.ndarray, n: int) -> Tensor:
-        array = np.atleast_2d(np.asarray(action_masks))
+        array = np.atleast_2d(np.asarray(action_masks, dtype=np.bool_))
         if array.shape not in ((n, self.vocab_size), (1, self.vocab_size)):
             raise ValueError(
                 f"Expected action_masks of shape ({n}, {self.vocab_size}), actual: {np.shape(action_masks)}"
             )
-        return torch.as_tensor(array, dtype=torch.bool, device=self.device).expand(n, -1)
+        if not array.any(-1).all():
+            raise ValueError(
+                f"Expected action_masks that allow a token, but row {int(array.any(-1).argmin())} allows none"
+            )
+        return torch.as_tensor(array, device=self.device).expand(n, -1)
+
+
+def _end_token_of(model: PreTrainedModel) -> int:
+    """The end token that a model's configuration names (its first, if it names several; 0, if none)."""
+    named = model.config.get_text_config().eos_token_id
+    return int((named[0] if isinstance(named, list) else named) or 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -11,7 +12,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import FloatSchedule
 from transformers import PreTrainedModel
 
-from textgym.core import expected
+from textgym.core import number, whole_number
 from textgym_agents.buffers import Sequences
 from textgym_agents.losses import clipped_policy_loss, explained_variance, masked_mean, value_loss, whiten
 from textgym_agents.on_policy import OnPolicyTextAlgorithm, TrainingError
@@ -115,14 +116,14 @@ class PPO(OnPolicyTextAlgorithm):
         Raises:
             ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.
         """
-        for name, count in (("batch_size", batch_size), ("n_epochs", n_epochs)):
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise ValueError(expected(name, count, "a whole number of at least 1"))
+        whole_number("batch_size", batch_size, 1)
+        whole_number("n_epochs", n_epochs, 1)
         for name, value in (("clip_range", clip_range), ("clip_range_vf", clip_range_vf), ("target_kl", target_kl)):
-            if value is not None and not callable(value) and not value > 0:
-                raise ValueError(
-                    expected(name, value, "above 0" + ("" if name == "clip_range" else ", or None for none"))
-                )
+            if value is None and name != "clip_range":
+                continue
+            if not callable(value) or name == "target_kl":
+                wanted = "above 0" + ("" if name == "clip_range" else ", or None for none")
+                number(name, value, 0, math.inf, above=True, wanted=wanted)
         self.batch_size, self.n_epochs = batch_size, n_epochs
         self.clip_range, self.clip_range_vf = clip_range, clip_range_vf
         self.normalize_advantage, self.target_kl = normalize_advantage, target_kl
@@ -170,8 +171,8 @@ class PPO(OnPolicyTextAlgorithm):
         for _ in range(self.n_epochs):
             for batch in self.rollout_buffer.batches(self.batch_size, shuffler):
                 loss, numbers = self._loss(batch, clip_range, clip_range_vf)
-                for name, number in numbers.items():
-                    logged[name].append(number)
+                for name, found in numbers.items():
+                    logged[name].append(found)
                 if self.target_kl is not None and numbers["approx_kl"] > 1.5 * self.target_kl:
                     stop = True
                     break
@@ -187,6 +188,8 @@ class PPO(OnPolicyTextAlgorithm):
         )
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/clip_range", clip_range)
+        if clip_range_vf is not None:
+            self.logger.record("train/clip_range_vf", clip_range_vf)
         self._finished_training()
 
     def _loss(
@@ -224,5 +227,10 @@ class PPO(OnPolicyTextAlgorithm):
             )
         self.policy.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        if not torch.isfinite(norm):
+            raise TrainingError(
+                f"The gradient became {norm.item()} at {self.num_timesteps} timesteps (update {self._n_updates}); "
+                "the weights are those from before it. Try a lower learning_rate"
+            )
         self.policy.optimizer.step()

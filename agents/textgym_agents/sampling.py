@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from textgym.core import TextGymError, expected
+from textgym.core import TextGymError, number, whole_number
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,9 @@ class Decoding:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(expected("temperature", self.temperature, "a number above 0"))
-        if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 0:
-            raise ValueError(expected("top_k", self.top_k, "a whole number of at least 0"))
-        if not 0 < self.top_p <= 1:
-            raise ValueError(expected("top_p", self.top_p, "in (0, 1]"))
+        number("temperature", self.temperature, 0, math.inf, above=True, wanted="a number above 0")
+        whole_number("top_k", self.top_k, 0)
+        number("top_p", self.top_p, 0, 1, above=True, wanted="in (0, 1]")
 
     @property
     def narrows(self) -> bool:
@@ -106,14 +104,27 @@ def draw(log_probs: Tensor, generator: torch.Generator | None = None) -> Tensor:
 
     Returns:
         ``[N]`` int64; never a token of probability 0.
+
+    Raises:
+        TextGymError: A row is not a distribution, because the model has diverged.
     """
     cumulative = log_probs.exp().cumsum(-1)  # [N, V]
     total = cumulative[:, -1:]
+    if not bool(torch.isfinite(total).all()):
+        raise TextGymError(
+            f"The probabilities of the next token are not finite in row {int((~torch.isfinite(total)).nonzero()[0, 0])}: "
+            "the model's weights have diverged"
+        )
     uniform = torch.rand(total.shape, generator=generator, device=log_probs.device) * total
     uniform = torch.minimum(uniform, total * (1 - 1e-6))  # rounding must not push it past the last token
-    return torch.searchsorted(cumulative, uniform, right=True).squeeze(-1)
+    tokens = torch.searchsorted(cumulative, uniform, right=True)  # [N, 1]
+    impossible = log_probs.gather(-1, tokens) == -torch.inf
+    if bool(impossible.any()):  # a GPU sums in parallel, so that a sum may rise by a rounding where nothing was added
+        tokens = torch.where(impossible, log_probs.argmax(-1, keepdim=True), tokens)
+    return tokens.squeeze(-1)
 
 
 def entropy_of(log_probs: Tensor) -> Tensor:
     """Entropy in nats of each row of ``[..., V]`` log-probabilities; tokens of probability 0 count nothing. ``[...]``."""
-    return -(log_probs.exp() * log_probs.clamp(min=torch.finfo(log_probs.dtype).min)).sum(-1)
+    # 0 * -1e30 is 0, and no sensible weight of the bonus makes -1e30 overflow in the gradient, as it would float32's minimum
+    return -(log_probs.exp() * log_probs.clamp(min=-1e30)).sum(-1)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from textgym.core import expected
 
 _PER_SLOT = ("action_masks", "get_state")
 
@@ -19,12 +21,22 @@ class GymVecEnv(VecEnv):
     """A Gymnasium ``VectorEnv`` (ours, wrapped or not) behind SB3's interface: finished slots restart within the step.
 
     ``env_method`` reaches the methods that a single environment of ours has: ``action_masks``, ``hold``, ``get_state``,
-    ``set_state``.
+    ``set_state``. So it does with a ``SyncVectorEnv`` of single environments.
     """
 
     def __init__(self, envs: VectorEnv[Any, Any, Any]) -> None:
-        """Args: envs: In any autoreset mode; finished slots are reset with a ``reset_mask`` where it does not do it itself."""
+        """Args: envs: In any autoreset mode; finished slots are reset with a ``reset_mask`` where it does not do it itself.
+
+        Raises:
+            TypeError: An ``AsyncVectorEnv``: the action masks in its processes cannot be reached slot by slot.
+        """
+        if isinstance(envs.unwrapped, AsyncVectorEnv):
+            raise TypeError(
+                "Expected a vector environment whose action masks can be read, actual: an AsyncVectorEnv. Use "
+                "gym.make_vec(id, num_envs=n), which is batched natively, or Stable-Baselines3's SubprocVecEnv"
+            )
         self.envs = envs
+        self._singles: list[Any] | None = envs.unwrapped.envs if isinstance(envs.unwrapped, SyncVectorEnv) else None
         self.metadata: dict[str, Any] = envs.metadata
         self._same_step = envs.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP
         self._seed: int | None = None
@@ -32,7 +44,7 @@ class GymVecEnv(VecEnv):
 
     def reset(self) -> VecEnvObs:
         """Observations of fresh episodes in all slots."""
-        observations, infos = self.envs.reset(seed=self._seed, options=self._options[0] or None)
+        observations, infos = self.envs.reset(seed=self._seed, options=dict(self._options[0]) or None)
         self.reset_infos = _rows(infos, self.num_envs)
         self._seed = None
         self._reset_options()
@@ -49,14 +61,18 @@ class GymVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """One step; ``infos[i]["terminal_observation"]`` has the last observation of an episode that ended."""
-        observations, rewards, terminated, truncated, infos = self.envs.step(self._actions)
-        dones = terminated | truncated
-        rows: list[dict[str, Any]] = _rows(infos, self.num_envs)
+        observations, rewards, terminated, truncated, step_infos = self.envs.step(self._actions)
+        dones, infos = terminated | truncated, cast(Any, step_infos)
+        rows = _rows(infos, self.num_envs)
         if dones.any():
             if self._same_step:
-                finals = _rows(infos["final_info"], self.num_envs)
+                listed = not isinstance(infos, dict)
+                finals = (
+                    [row.get("final_info") for row in infos] if listed else _rows(infos["final_info"], self.num_envs)
+                )
                 for i in np.flatnonzero(dones):
-                    rows[i] = {**finals[i], "terminal_observation": infos["final_obs"][i]}
+                    last = infos[i]["final_obs"] if listed else infos["final_obs"][i]
+                    rows[i] = {**finals[i], "terminal_observation": last}
             else:
                 for i in np.flatnonzero(dones):
                     rows[i]["terminal_observation"] = {key: value[i] for key, value in observations.items()}
@@ -74,10 +90,16 @@ class GymVecEnv(VecEnv):
         for env in _layers(self.envs):
             if hasattr(env, attr_name):
                 return [getattr(env, attr_name)] * len(self._slots(indices))
+        if self._singles is not None:
+            return [self._singles[i].get_wrapper_attr(attr_name) for i in self._slots(indices)]
         raise AttributeError(f"{self.envs} has no attribute {attr_name!r}")
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Sets an attribute of the vector environment; all slots share it."""
+        if self._singles is not None:
+            for i in self._slots(indices):
+                self._singles[i].set_wrapper_attr(attr_name, value)
+            return
         if len(self._slots(indices)) != self.num_envs:
             raise ValueError(f"Expected to set {attr_name!r} in all slots, which share it, actual indices: {indices!r}")
         setattr(self.envs.unwrapped, attr_name, value)
@@ -87,6 +109,8 @@ class GymVecEnv(VecEnv):
     ) -> list[Any]:
         """Calls a method for the slots in ``indices`` (all, if ``None``); returns one result a slot."""
         slots, inner = self._slots(indices), self.envs.unwrapped
+        if self._singles is not None:
+            return [self._singles[i].get_wrapper_attr(method_name)(*method_args, **method_kwargs) for i in slots]
         method = getattr(inner, method_name)
         if method_name in _PER_SLOT:
             results = method()
@@ -115,8 +139,17 @@ class GymVecEnv(VecEnv):
 
 
 def vectorised(env_id: str, n_envs: int, **kwargs: Any) -> GymVecEnv:
-    """``n_envs`` environments of one id, ready for SB3."""
-    return GymVecEnv(gym.make_vec(env_id, num_envs=n_envs, autoreset_mode="SameStep", **kwargs))
+    """``n_envs`` environments of one id, ready for SB3.
+
+    Raises:
+        TypeError: The id is not of an environment of ours, or does not take an argument in ``kwargs``.
+    """
+    try:
+        return GymVecEnv(gym.make_vec(env_id, num_envs=n_envs, autoreset_mode="SameStep", **kwargs))
+    except TypeError as error:
+        if "'autoreset_mode'" in str(error):
+            raise TypeError(expected("env", env_id, "the id of an environment of textgym")) from error
+        raise
 
 
 def is_text_space(space: spaces.Space[Any]) -> bool:
@@ -132,8 +165,10 @@ def _layers(envs: Any) -> Iterable[Any]:
         envs = envs.env
 
 
-def _rows(infos: dict[str, Any], n: int) -> list[dict[str, Any]]:
+def _rows(infos: Any, n: int) -> list[dict[str, Any]]:
     """Vector infos as one dict a slot; only entries that are marked as real (all, where nothing is marked)."""
+    if not isinstance(infos, dict):  # gymnasium's DictInfoToList has done it already
+        return [dict(info) for info in infos]
     rows: list[dict[str, Any]] = [{} for _ in range(n)]
     for key, value in infos.items():
         if key.startswith("_") or key in ("final_obs", "final_info"):

@@ -9,7 +9,7 @@ observation is the window of ``width`` columns that ends at the newest token, so
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from numpy.lib.stride_tricks import sliding_window_view
 
-from textgym.core import SPLITS, Completion, Example, FinishReason, TextGymError, expected
+from textgym.core import SPLITS, Completion, Example, FinishReason, TextGymError, expected, whole_number
 from textgym.prompts import FixedPrompts, PromptError, Prompts, load_prompts
 from textgym.rewards import Reward, as_reward, checked_scores
 from textgym.tasks import Task, make_task
@@ -49,11 +49,18 @@ class Setting:
     min_new_tokens: int
     always_allowed: BoolArray  # (V,), the end token not yet considered
     ends_turn: BoolArray  # (V,)
+    own_reward: bool = True  # whether `reward` is the task's own
+    known_prompts: Mapping[str, npt.NDArray[np.int32]] = field(default_factory=dict)  # token ids of fixed prompts
 
     @property
     def width(self) -> int:
         """See the class."""
         return self.max_prompt_tokens + self.max_new_tokens + self.task.max_reply_tokens
+
+    def is_success(self, completion: Completion) -> bool | None:
+        """Whether a finished completion solves the task; ``None`` where it has no such notion, or another reward."""
+        success = self.task.is_success(completion) if self.own_reward else None
+        return None if success is None else bool(success)
 
     def observation_space(self) -> spaces.Dict:
         """``input_ids`` int64 in [0, V); ``attention_mask`` and ``completion_mask`` int8 in {0, 1}; each of shape ``(L,)``."""
@@ -69,16 +76,21 @@ class Setting:
         """Token ids of the examples' prompts.
 
         Raises:
-            PromptError: A prompt has no token, or more than ``max_prompt_tokens``.
+            PromptError: A prompt has no token, or more than ``max_prompt_tokens``, or halves of surrogate pairs.
         """
-        encoded = self.tokenizer.encode_batch([e.prompt for e in examples])
-        for example, ids in zip(examples, encoded, strict=True):
+        known = self.known_prompts
+        new = list(dict.fromkeys(e.prompt for e in examples if e.prompt not in known))
+        for text in new:
+            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+                raise PromptError(expected("prompt", text, "a text without halves of surrogate pairs"))
+        encoded = dict(zip(new, self.tokenizer.encode_batch(new), strict=True))
+        for text, ids in encoded.items():
             if not 0 < len(ids) <= self.max_prompt_tokens:
                 raise PromptError(
                     f"Expected a prompt of 1 to max_prompt_tokens={self.max_prompt_tokens} tokens, "
-                    f"actual: {len(ids)} tokens in {example.prompt!r}"
+                    f"actual: {len(ids)} tokens in {text!r}"
                 )
-        return encoded
+        return [known[e.prompt].tolist() if e.prompt in known else encoded[e.prompt] for e in examples]
 
 
 def make_setting(
@@ -103,12 +115,12 @@ def make_setting(
     difficulty = task.default_difficulty if difficulty is None else difficulty
     if difficulty not in task.difficulties:
         raise ValueError(expected("difficulty", difficulty, f"one of {task.difficulties}"))
-    most_prompt = _count(
+    most_prompt = whole_number(
         "max_prompt_tokens", task.max_prompt_tokens if max_prompt_tokens is None else max_prompt_tokens, 1
     )
-    most_new = _count("max_new_tokens", task.max_new_tokens if max_new_tokens is None else max_new_tokens, 1)
+    most_new = whole_number("max_new_tokens", task.max_new_tokens if max_new_tokens is None else max_new_tokens, 1)
     fewest_default = min(task.min_new_tokens, most_new) if min_new_tokens is None else min_new_tokens
-    fewest = _count("min_new_tokens", fewest_default, 0)
+    fewest = whole_number("min_new_tokens", fewest_default, 0)
     if fewest > most_new:
         raise ValueError(expected("min_new_tokens", fewest, f"at most max_new_tokens={most_new}"))
     text_tokenizer = load_tokenizer(tokenizer)
@@ -124,6 +136,7 @@ def make_setting(
         prompts=load_prompts(prompts, task, split, difficulty),
         tokenizer=text_tokenizer,
         reward=task.reward() if reward is None else as_reward(reward),
+        own_reward=reward is None,
         max_prompt_tokens=most_prompt,
         max_new_tokens=most_new,
         min_new_tokens=fewest,
@@ -131,7 +144,9 @@ def make_setting(
         ends_turn=ends_turn,
     )
     if isinstance(setting.prompts, FixedPrompts):
-        setting.encode_prompts(setting.prompts.examples)  # a prompt that is too long is reported now, not in a week
+        texts = list(setting.prompts.examples)  # a prompt that is too long is reported now, not in a week
+        ids = (np.array(found, dtype=np.int32) for found in setting.encode_prompts(texts))
+        setting = replace(setting, known_prompts={e.prompt: i for e, i in zip(texts, ids, strict=True)})
     return setting
 
 
@@ -145,8 +160,6 @@ class Episodes:
         pad = setting.tokenizer.pad_token_id
         self._ids = np.full((n, width + room), pad, dtype=np.int64)
         self._by_policy = np.zeros((n, width + room), dtype=np.int8)
-        self._ids_windows = sliding_window_view(self._ids, width, axis=1)  # (n, room + 1, width)
-        self._policy_windows = sliding_window_view(self._by_policy, width, axis=1)
         self._columns = np.arange(width)
         self.appended = np.zeros(n, dtype=np.int64)  # tokens after the prompt
         self.written = np.zeros(n, dtype=np.int64)  # ... of these, the policy's own
@@ -162,8 +175,9 @@ class Episodes:
             PromptError: A prompt is empty or longer than ``max_prompt_tokens``.
         """
         width, pad = self.setting.width, self.setting.tokenizer.pad_token_id
-        for slot, example, ids in zip(slots, examples, self.setting.encode_prompts(examples), strict=True):
-            self._ids[slot] = pad
+        encoded = self.setting.encode_prompts(examples)
+        self._ids[slots] = pad
+        for slot, example, ids in zip(slots.tolist(), examples, encoded, strict=True):
             self._ids[slot, width - len(ids) : width] = ids
             self.prompt_lengths[slot] = len(ids)
             self.examples[slot] = example
@@ -235,48 +249,54 @@ class Episodes:
                 "references": list(completion.references),
                 "finish_reason": completion.finish_reason,
             }
-            success = self.setting.task.is_success(completion)
-            if success is not None:
-                info["is_success"] = bool(success)
+            if (success := self.setting.is_success(completion)) is not None:
+                info["is_success"] = success
             info.update({f"reward/{name}": float(scores[k]) for name, scores in parts.items()})
             infos.append(info)
         return rewards, infos
 
     def completions(self, slots: IntArray) -> list[Completion]:
         """What has been written so far in ``slots``, as rewards see it. Decodes, so it costs time."""
-        decode = self.setting.tokenizer.decode
-        found = []
-        for slot in slots:
-            appended = slice(self.setting.width, self.setting.width + int(self.appended[slot]))
-            ids = self._ids[slot, appended]
-            own = ids[self._by_policy[slot, appended] == 1]
-            text, example = decode(own), self.examples[slot]
-            found.append(
-                Completion(
-                    prompt=example.prompt,
-                    text=text,
-                    references=example.references,
-                    meta=example.meta,
-                    token_ids=tuple(own.tolist()),
-                    finish_reason=self.finish_reasons[slot],
-                    transcript=text if len(own) == len(ids) else decode(ids),
-                )
+        width, appended = self.setting.width, self.appended[slots].tolist()
+        everything: list[list[int]] = [
+            self._ids[slot, width : width + n].tolist() for slot, n in zip(slots.tolist(), appended, strict=True)
+        ]
+        texts = transcripts = self._decode(everything)
+        own = everything
+        if self.setting.task.turn_end is not None:  # others may have spoken
+            mask = self._by_policy[slots, width:].tolist()
+            own = [
+                [i for i, m in zip(ids, chosen, strict=False) if m]
+                for ids, chosen in zip(everything, mask, strict=True)
+            ]
+            texts = self._decode(own)
+        return [
+            Completion(
+                prompt=(example := self.examples[slot]).prompt,
+                text=text,
+                references=example.references,
+                meta=example.meta,
+                token_ids=tuple(ids),
+                finish_reason=self.finish_reasons[slot],
+                transcript=transcript,
             )
-        return found
+            for slot, ids, text, transcript in zip(slots.tolist(), own, texts, transcripts, strict=True)
+        ]
+
+    def _decode(self, batch: list[list[int]]) -> list[str]:
+        return self.setting.tokenizer.decode_batch(batch, continues=True)
 
     def observe(self, slots: IntArray | None = None) -> Observation:
         """Observations of ``slots`` (of all, if ``None``), each entry of shape ``(m, L)`` and newly made."""
-        width = self.setting.width
-        if slots is None and (self.appended == self.appended[0]).all():  # in lockstep: a plain copy
-            start = int(self.appended[0])
-            ids, own = self._ids[:, start : start + width].copy(), self._by_policy[:, start : start + width].copy()
-            used = self.prompt_lengths + start
+        width, rows = self.setting.width, slice(None) if slots is None else slots
+        start_of = self.appended[rows]
+        start = int(start_of[0])
+        if (start_of == start).all():  # in lockstep: a plain copy
+            ids, own = (np.array(a[rows, start : start + width]) for a in (self._ids, self._by_policy))
         else:
-            slots = np.arange(len(self.appended)) if slots is None else slots
-            start_of = self.appended[slots]
-            ids, own = self._ids_windows[slots, start_of], self._policy_windows[slots, start_of]
-            used = self.prompt_lengths[slots] + start_of
-        seen = (self._columns >= width - used[:, None]).view(np.int8)
+            index = np.arange(len(start_of)) if slots is None else slots
+            ids, own = (sliding_window_view(a, width, axis=1)[index, start_of] for a in (self._ids, self._by_policy))
+        seen = (self._columns >= width - self.prompt_lengths[rows, None] - start_of[:, None]).view(np.int8)
         return {"input_ids": ids, "attention_mask": seen, "completion_mask": own}
 
     def action_masks(self, slots: IntArray | None = None) -> BoolArray:
@@ -287,22 +307,26 @@ class Episodes:
         return masks
 
 
-def check_actions(actions: Any, n: int, vocab_size: int) -> IntArray:
-    """``actions`` as int64 of shape ``(n,)``.
+def check_actions(actions: Any, slots: IntArray, n: int, vocab_size: int) -> IntArray:
+    """``actions[slots]`` as int64, where ``actions`` has ``n`` entries; what it has in other slots does not matter.
 
     Raises:
         InvalidActionError: Wrong shape, not integers, or out of range; the message names the first bad one.
     """
-    array = np.asarray(actions)
+    try:
+        array = np.asarray(actions)
+    except ValueError as error:  # lists of different lengths
+        raise InvalidActionError(f"Expected actions of shape ({n},), actual: {actions!r}") from error
     if array.shape != (n,):
         raise InvalidActionError(f"Expected actions of shape ({n},), actual shape: {array.shape}")
     if not np.issubdtype(array.dtype, np.integer):
         raise InvalidActionError(f"Expected integer token ids, actual dtype: {array.dtype}, actions: {actions!r}")
-    bad = (array < 0) | (array >= vocab_size)
+    tokens = array[slots]
+    bad = (tokens < 0) | (tokens >= vocab_size)
     if bad.any():
-        slot = int(np.flatnonzero(bad)[0])
-        raise InvalidActionError(f"Expected a token id in [0, {vocab_size}), actual: {int(array[slot])} in slot {slot}")
-    return array.astype(np.int64, copy=False)
+        k = int(np.flatnonzero(bad)[0])
+        raise InvalidActionError(f"Expected a token id in [0, {vocab_size}), actual: {tokens[k]} in slot {slots[k]}")
+    return tokens.astype(np.int64, copy=False)
 
 
 def start_from(options: Mapping[str, Any] | None, key: str, n: int) -> list[Example] | None:
@@ -317,12 +341,6 @@ def start_from(options: Mapping[str, Any] | None, key: str, n: int) -> list[Exam
         if not isinstance(example, (str, Example)):
             raise PromptError(expected(f"options[{key!r}]", example, "a text or an Example"))
     return [Example(e) if isinstance(e, str) else e for e in wanted]
-
-
-def _count(name: str, value: object, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(expected(name, value, f"a whole number of at least {least}"))
-    return int(value)
 
 
 def _token_ids(tokenizer: TextTokenizer, texts: Sequence[str]) -> list[int]:

@@ -20,14 +20,15 @@ class TextGenEnv(gym.Env[Observation, int]):
     """Text generation as a Markov decision process: a state is a prefix of tokens, an action appends one token.
 
     The observation is a valid input of ``transformers``: left-padded, so that
-    ``model(input_ids=..., attention_mask=...).logits[:, -1]`` scores the next action.
+    ``model(input_ids=..., attention_mask=...).logits[:, -1]`` scores the next action. Models with absolute positions (GPT-2
+    and so the bundled one) need ``position_ids=(attention_mask.cumsum(-1) - 1).clip(0)`` as well, as ``generate`` gives them.
 
     Reaching the end token or the token budget are both part of the task, so both give ``terminated=True``; ``truncated``
     is left to outside limits such as ``TimeLimit``.
 
     On the last step ``info`` has ``prompt``, ``completion``, ``references``, ``finish_reason`` (``"stop"`` or ``"length"``),
-    ``is_success`` where the task defines it, and every part of the reward as ``reward/<name>``. After ``reset`` it has
-    ``prompt``.
+    every part of the reward as ``reward/<name>`` and, where the task defines it and pays its own reward, ``is_success``.
+    After ``reset`` it has ``prompt``.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["human", "ansi", "rgb_array"], "render_fps": 12}
@@ -109,16 +110,15 @@ class TextGenEnv(gym.Env[Observation, int]):
         """
         if self._held:
             return self._observe(), 0.0, False, False, {}
-        actions = check_actions(
-            np.reshape(action, (1,)) if np.ndim(action) == 0 else action, 1, int(self.action_space.n)
-        )
         if not self._running:
             raise TextGymError("Expected `reset` before this `step`: the episode has ended, or none has begun")
+        actions = check_actions([action] if np.ndim(action) == 0 else action, _SLOT, 1, int(self.action_space.n))
         rewards, ended = self._episodes.step(_SLOT, actions)
         info: dict[str, Any] = {}
         if ended[0]:
+            self._running = False
             final, infos = self._episodes.score(_SLOT)
-            rewards, info, self._running = rewards + final, infos[0], False
+            rewards, info = rewards + final, infos[0]
         self._last_reward += float(rewards[0])
         if self.render_mode == "human":
             self.render()

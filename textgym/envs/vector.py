@@ -12,7 +12,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from textgym.core import Example, TextGymError, expected
+from textgym.core import Example, TextGymError, expected, whole_number
 from textgym.envs.episodes import BoolArray, Episodes, IntArray, Observation, check_actions, make_setting, start_from
 from textgym.envs.text_gen import view
 from textgym.rendering import make_renderer
@@ -72,10 +72,11 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
         Raises:
             ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.
         """
-        for name, value in (("num_envs", num_envs), ("group_size", group_size)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(expected(name, value, "a whole number of at least 1"))
-        if num_envs % group_size:
+        self.num_envs, self.group_size = (
+            whole_number("num_envs", num_envs, 1),
+            whole_number("group_size", group_size, 1),
+        )
+        if self.num_envs % self.group_size:
             raise ValueError(expected("group_size", group_size, f"a divisor of num_envs={num_envs}"))
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(expected("render_mode", render_mode, f"None or one of {self.metadata['render_modes']}"))
@@ -88,7 +89,7 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
         self.setting = make_setting(
             task, split, prompts, tokenizer, reward, max_prompt_tokens, max_new_tokens, min_new_tokens, difficulty
         )
-        self.num_envs, self.group_size, self.autoreset_mode = int(num_envs), int(group_size), mode
+        self.autoreset_mode = mode
         self.metadata = {**self.metadata, "autoreset_mode": mode}
         self.render_mode = render_mode
         self.single_observation_space = self.setting.observation_space()
@@ -135,9 +136,9 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
         self._seed(seed, mask)
         slots = np.flatnonzero(mask)
         asked = start_from(options, "examples", self.num_envs)
-        self._begin(slots, None if asked is None else [asked[slot] for slot in slots])
+        rows = self._begin(slots, None if asked is None else [asked[slot] for slot in slots])
         self._begun = True
-        return self._episodes.observe(), self._prompt_infos(slots)
+        return self._episodes.observe(), self._columns(slots, rows)
 
     def step(self, actions: Array) -> tuple[Observation, Array, BoolArray, BoolArray, dict[str, Any]]:
         """Appends ``actions[i]`` to slot ``i``.
@@ -156,38 +157,32 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
         """
         if not self._begun:
             raise TextGymError("Expected `reset` before the first `step`")
-        tokens = check_actions(actions, self.num_envs, self.setting.tokenizer.vocab_size)
         due = self._waiting & ~self._held
         if self.autoreset_mode == AutoresetMode.DISABLED and due.any():
             raise TextGymError(
                 f"Expected a reset (or hold) of slots {np.flatnonzero(due).tolist()}, whose episodes have ended, before `step`"
             )
         live = np.flatnonzero(~self._waiting & ~self._held)
-        rewards = np.zeros(self.num_envs, dtype=np.float64)
-        terminated = np.zeros(self.num_envs, dtype=np.bool_)
-        infos: dict[str, Any] = {}
-        shaping, ended = self._episodes.step(live, tokens[live])
-        rewards[live] = shaping
+        tokens = check_actions(actions, live, self.num_envs, self.setting.tokenizer.vocab_size)
+        paid, ended = self._episodes.step(live, tokens)
         done = live[ended]
+        self._waiting[done] = True
         finals: list[dict[str, Any]] = []
         if len(done):
             scores, finals = self._episodes.score(done)
-            rewards[done] += scores
-            terminated[done] = self._waiting[done] = True
-        self._returns += rewards.astype(np.float32)
-        if self.autoreset_mode == AutoresetMode.SAME_STEP:
-            if len(done):
-                self._put_final(infos, done, finals)
-                self._begin(done, None)
-                infos.update(self._prompt_infos(done))
-        else:
-            for slot, info in zip(done, finals, strict=True):
-                infos = self._add_info(infos, info, int(slot))
-            if due.any():
-                slots = np.flatnonzero(due)
-                self._begin(slots, None)
-                for slot in slots:
-                    infos = self._add_info(infos, {"prompt": self._episodes.examples[slot].prompt}, int(slot))
+            paid[ended] += scores
+        self._returns[live] += paid
+        rewards = np.zeros(self.num_envs, dtype=np.float64)
+        rewards[live] = paid
+        terminated = np.zeros(self.num_envs, dtype=np.bool_)
+        terminated[done] = True
+        infos: dict[str, Any] = {}
+        if self.autoreset_mode != AutoresetMode.SAME_STEP:
+            restarted = np.flatnonzero(due)
+            infos = self._columns(np.concatenate((done, restarted)), finals + self._begin(restarted))
+        elif len(done):
+            infos = self._final_infos(done, finals)
+            infos.update(self._columns(done, self._begin(done)))
         return self._episodes.observe(), rewards, terminated, np.zeros(self.num_envs, dtype=np.bool_), infos
 
     def action_masks(self) -> BoolArray:
@@ -229,12 +224,16 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
             return None
         return tuple(self._renderer(view(self._episodes, i, float(self._returns[i]))) for i in range(self.num_envs))
 
-    def _begin(self, slots: IntArray, examples: list[Example] | None) -> None:
+    def _begin(self, slots: IntArray, examples: list[Example] | None = None) -> list[dict[str, Any]]:
+        """Starts episodes, from drawn examples if none are given; returns the info of each."""
+        if not len(slots):
+            return []
         if examples is None:
             examples = [self.setting.prompts.draw(self._generators[slot]) for slot in slots]
         self._episodes.begin(slots, examples)
         self._waiting[slots] = self._held[slots] = False
         self._returns[slots] = 0
+        return [{"prompt": example.prompt} for example in examples]
 
     def _reset_mask(self, options: Mapping[str, Any] | None) -> BoolArray:
         everywhere = np.ones(self.num_envs, dtype=np.bool_)
@@ -254,12 +253,13 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
         self._ensure_generators()
         if seed is None:
             return
-        if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
-            seeds: Sequence[int | None] = [int(seed) + i // self.group_size for i in range(self.num_envs)]
-        else:
-            seeds = list(seed)  # type: ignore[arg-type]
-            if len(seeds) != self.num_envs:
+        seeds: list[int | None]
+        if isinstance(seed, (Sequence, np.ndarray)) and not isinstance(seed, str):
+            if len(seed) != self.num_envs:
                 raise ValueError(expected("seed", seed, f"one number, or a list of num_envs={self.num_envs}"))
+            seeds = [None if s is None else whole_number("seed", s, 0) for s in seed]
+        else:
+            seeds = [whole_number("seed", seed, 0) + i // self.group_size for i in range(self.num_envs)]
         for first in range(0, self.num_envs, self.group_size):
             if len(set(seeds[first : first + self.group_size])) > 1:
                 raise ValueError(expected("seed", list(seeds), f"the same in each group of {self.group_size} slots"))
@@ -276,19 +276,30 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
                 self._generators += [generator for generator, _ in pairs]
                 self._seeds += [number for _, number in pairs]
 
-    def _prompt_infos(self, slots: IntArray) -> dict[str, Any]:
-        prompts, mask = np.full(self.num_envs, None, dtype=object), np.zeros(self.num_envs, dtype=np.bool_)
-        for slot in slots:
-            prompts[slot] = self._episodes.examples[slot].prompt
-        mask[slots] = True
-        return {"prompt": prompts, "_prompt": mask}
+    def _columns(self, slots: IntArray, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The infos that ``VectorEnv._add_info`` makes of ``rows[k]`` for ``slots[k]``, made a key at a time: much faster."""
+        found: dict[str, tuple[list[int], list[Any]]] = {}
+        for slot, row in zip(slots.tolist(), rows, strict=True):
+            for key, value in row.items():
+                at, values = found.setdefault(key, ([], []))
+                at.append(slot)
+                values.append(value)
+        infos: dict[str, Any] = {}
+        for key, (at, values) in found.items():
+            kind = type(values[0]) if type(values[0]) in (bool, int, float) else object
+            column = (
+                np.full(self.num_envs, None, dtype=object) if kind is object else np.zeros(self.num_envs, dtype=kind)
+            )
+            column[at] = np.fromiter(values, dtype=kind, count=len(values))
+            mask = np.zeros(self.num_envs, dtype=np.bool_)
+            mask[at] = True
+            infos[key], infos[f"_{key}"] = column, mask
+        return infos
 
-    def _put_final(self, infos: dict[str, Any], done: IntArray, finals: list[dict[str, Any]]) -> None:
-        observations, of_slot = self._episodes.observe(done), np.full(self.num_envs, None, dtype=object)
-        mask = np.zeros(self.num_envs, dtype=np.bool_)
-        mask[done] = True
-        final_infos: dict[str, Any] = {}
-        for k, slot in enumerate(done):
-            of_slot[slot] = {key: value[k] for key, value in observations.items()}
-            final_infos = self._add_info(final_infos, finals[k], int(slot))
-        infos.update({"final_obs": of_slot, "_final_obs": mask, "final_info": final_infos, "_final_info": mask.copy()})
+    def _final_infos(self, done: IntArray, finals: list[dict[str, Any]]) -> dict[str, Any]:
+        observations = self._episodes.observe(done)
+        rows = [
+            {"final_obs": {key: value[k] for key, value in observations.items()}, "final_info": None}
+            for k in range(len(done))
+        ]
+        return {**self._columns(done, rows), "final_info": self._columns(done, finals)}

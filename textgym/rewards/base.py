@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,10 @@ class Constant(Reward):
         """See :meth:`Reward.__call__`."""
         return np.full(len(completions), self.value, dtype=np.float32)
 
+    def parts(self, completions: Sequence[Completion]) -> tuple[Scores, dict[str, Scores]]:
+        """See :meth:`Reward.parts`; a constant is no part worth naming."""
+        return self(completions), {}
+
 
 class WeightedSum(Reward):
     """``sum_i weight_i * reward_i``; nested sums are flattened, so that every leaf shows up as a part of its own.
@@ -149,14 +153,10 @@ class WeightedSum(Reward):
         named: dict[str, Scores] = {}
         for weight, reward in self.terms:
             scores, inner = reward.parts(completions)
-            total += np.float32(weight) * scores
-            for name, value in inner.items():
-                unique, count = name, 2
-                while unique in named:
-                    unique, count = f"{name}_{count}", count + 1
-                if name != "constant":
-                    named[unique] = value
-        return total, named
+            with np.errstate(over="ignore", invalid="ignore"):
+                total += np.float32(weight) * scores
+            _put_parts(named, inner)
+        return _finite(self, total, completions), named
 
 
 class Product(Reward):
@@ -182,10 +182,14 @@ class Product(Reward):
         return self.parts(completions)[0]
 
     def parts(self, completions: Sequence[Completion]) -> tuple[Scores, dict[str, Scores]]:
-        """See :meth:`Reward.parts`."""
+        """See :meth:`Reward.parts`; a name that occurs twice gets a number behind it."""
         left, left_parts = self.left.parts(completions)
         right, right_parts = self.right.parts(completions)
-        return left * right, {**left_parts, **right_parts}
+        named: dict[str, Scores] = {}
+        _put_parts(named, left_parts)
+        _put_parts(named, right_parts)
+        with np.errstate(over="ignore"):
+            return _finite(self, left * right, completions), named
 
 
 def checked_scores(reward: Reward, completions: Sequence[Completion], *, potential: bool = False) -> Scores:
@@ -201,21 +205,31 @@ def checked_scores(reward: Reward, completions: Sequence[Completion], *, potenti
     except RewardError:
         raise
     except Exception as error:
-        culprit = _first_that_raises(reward, completions, potential)
+        culprit = _first_that_raises(call, completions)
         raise RewardError(
-            f"Reward {reward.name!r} raised {type(error).__name__}: {error}; while scoring {_show(culprit)}"
+            f"Reward {reward.name!r} raised {type(error).__name__}: {error}; while scoring {culprit}"
         ) from error
+    first = _show(completions[0]) if completions else "an empty batch"
     try:
-        scores: Scores = np.asarray(raw, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+        if hasattr(raw, "detach"):  # a tensor of torch, perhaps with a gradient, in bfloat16, on a GPU
+            raw = raw.detach().float().cpu()
+        if np.asarray(raw).dtype.kind in "USc":
+            raise TypeError("texts or complex numbers")
+        with np.errstate(over="ignore"):  # it becomes infinity, which is told below
+            scores: Scores = np.asarray(raw, dtype=np.float32)
+    except Exception as error:
         raise RewardError(
-            f"Reward {reward.name!r} must return numbers, actual value: {raw!r}; while scoring {_show(completions[0])}"
+            f"Reward {reward.name!r} must return numbers, actual value: {raw!r}; while scoring {first}"
         ) from error
     if scores.shape != (len(completions),):
         raise RewardError(
             f"Reward {reward.name!r} must return one score a completion, expected shape ({len(completions)},), "
-            f"actual shape {scores.shape}; while scoring {_show(completions[0]) if completions else 'an empty batch'}"
+            f"actual shape {scores.shape}; while scoring {first}"
         )
+    return _finite(reward, scores, completions)
+
+
+def _finite(reward: Reward, scores: Scores, completions: Sequence[Completion]) -> Scores:
     finite = np.isfinite(scores)
     if not finite.all():
         worst = int(np.flatnonzero(~finite)[0])
@@ -226,14 +240,21 @@ def checked_scores(reward: Reward, completions: Sequence[Completion], *, potenti
     return scores
 
 
-def _first_that_raises(reward: Reward, completions: Sequence[Completion], potential: bool) -> Completion:
-    call = reward.potential if potential else reward
+def _first_that_raises(call: Callable[[Sequence[Completion]], Scores], completions: Sequence[Completion]) -> str:
     for completion in completions:
         try:
             call([completion])
         except Exception:
-            return completion
-    return completions[0]
+            return _show(completion)
+    return _show(completions[0]) if completions else "an empty batch"
+
+
+def _put_parts(named: dict[str, Scores], parts: dict[str, Scores]) -> None:
+    for name, scores in parts.items():
+        unique, count = name, 2
+        while unique in named:
+            unique, count = f"{name}_{count}", count + 1
+        named[unique] = scores
 
 
 def _show(completion: Completion) -> str:

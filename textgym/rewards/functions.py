@@ -29,7 +29,7 @@ class FunctionReward(Reward):
       function of a single parameter of any other name gets the completion's text; returns a number;
     * a batch a call, as written for TRL: parameters among ``prompts``, ``completions``, ``completion_ids``, any column of
       ``meta`` and ``**kwargs``, all passed by name as lists; returns a list of numbers. A function with a parameter
-      named ``completions`` or ``completion_ids`` is taken to be of this form.
+      named ``prompts``, ``completions`` or ``completion_ids`` is taken to be of this form.
     """
 
     def __init__(self, function: Callable[..., Any], name: str | None = None) -> None:
@@ -48,9 +48,10 @@ class FunctionReward(Reward):
         self._keywords = named
         self._takes_all = any(p.kind == p.VAR_KEYWORD for p in parameters)
         required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-        self._batched = bool(named & {"completions", "completion_ids"})
+        self._batched = bool(named & {"prompts", "completions", "completion_ids"})
         self._positional = not self._batched and not set(_OWN) & named
-        if self._positional and len(required) != 1:
+        fits = len(required) == 1 if self._positional else self._batched or {p.name for p in required} <= set(_OWN)
+        if not fits:
             raise TypeError(
                 f"Expected a reward function of one text, of names among {_OWN}, or of TRL's form "
                 f"(prompts=, completions=, **columns), actual: {self.name}{inspect.signature(function)}"

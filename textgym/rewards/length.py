@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from textgym.core import Completion, expected
+from textgym.core import Completion, expected, whole_number
 from textgym.rewards.base import Reward, Scores
 
 
@@ -23,13 +23,11 @@ class Length(Reward):
         """Args: unit: ``"words"`` (split at white space), ``"tokens"`` or ``"characters"``. target: Wanted length, at least 0.
 
         Raises:
-            ValueError: Another unit, or a negative target.
+            ValueError: Another unit, or a target that is not a whole number of at least 0.
         """
         if unit not in ("words", "tokens", "characters"):
             raise ValueError(expected("unit", unit, "'words', 'tokens' or 'characters'"))
-        if target is not None and target < 0:
-            raise ValueError(expected("target", target, "None or a number of at least 0"))
-        self.unit, self.target = unit, target
+        self.unit, self.target = unit, None if target is None else whole_number("target", target, 0)
         self.range = (0.0, math.inf) if target is None else (-math.inf, 0.0)
 
     def __call__(self, completions: Sequence[Completion]) -> Scores:

@@ -27,15 +27,20 @@ class Shaped(Reward):
         """Args: reward: Paid at the end. potential: Scores unfinished completions. gamma: The agent's discount, in (0, 1].
 
         Raises:
-            ValueError: ``gamma`` outside of (0, 1], or a reward that is dense already.
+            ValueError: ``gamma`` outside of (0, 1], or a reward or potential that is dense already.
         """
-        if not 0 < gamma <= 1:
-            raise ValueError(expected("gamma", gamma, "in (0, 1]"))
+        if (
+            not isinstance(gamma, (int, float, np.integer, np.floating))
+            or isinstance(gamma, bool)
+            or not 0 < gamma <= 1
+        ):
+            raise ValueError(expected("gamma", gamma, "a number in (0, 1]"))
         self.reward = as_reward(reward)
         self._potential = self.reward if potential is None else as_reward(potential)
-        if self.reward.dense or self._potential.dense:
-            raise ValueError(expected("reward", self.reward.name, "a reward that is not dense already"))
-        self.gamma = gamma
+        for what, part in (("reward", self.reward), ("potential", self._potential)):
+            if part.dense:
+                raise ValueError(expected(what, part, "a reward that is not dense already"))
+        self.gamma = float(gamma)
         self.name = self.reward.name
         self.range = self.reward.range
 
@@ -49,4 +54,4 @@ class Shaped(Reward):
 
     def potential(self, completions: Sequence[Completion]) -> Scores:
         """See :meth:`Reward.potential`."""
-        return np.asarray(checked_scores(self._potential, completions), dtype=np.float32)
+        return checked_scores(self._potential, completions)

@@ -56,7 +56,10 @@ class Task(ABC):
         """The task's own reward."""
 
     def is_success(self, completion: Completion) -> bool | None:
-        """Whether a finished completion solves the task; ``None`` where the task has no such notion."""
+        """Whether a finished completion solves the task; ``None`` where the task has no such notion.
+
+        An environment tells it only where it pays the task's own reward: with another one it is another problem.
+        """
         return None
 
     def forbidden_words(self) -> tuple[str, ...]:

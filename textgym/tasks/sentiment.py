@@ -11,6 +11,8 @@ from textgym.rewards import Repetition, Reward, Sentiment
 from textgym.tasks._review_grammar import cut_prompt, praise, write_review
 from textgym.tasks.base import Task
 
+_REWARD = Sentiment() - Repetition()
+
 
 class SentimentTask(Task):
     """Continue a film review so that it sounds pleased.
@@ -69,10 +71,10 @@ class SentimentTask(Task):
     """
 
     id = "TextGen-Sentiment-v0"
-    max_prompt_tokens = 32
-    max_new_tokens = 32
+    max_prompt_tokens = 40
+    max_new_tokens = 48
     difficulties = ("easy", "normal", "hard")
-    random_score = 0.0
+    random_score = 0.12
     oracle_score = 0.97
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
@@ -93,8 +95,8 @@ class SentimentTask(Task):
 
     def reward(self) -> Reward:
         """See :meth:`Task.reward`."""
-        return Sentiment() - Repetition()
+        return _REWARD
 
     def is_success(self, completion: Completion) -> bool | None:
         """Whether sentiment minus repetition reaches 0.8."""
-        return bool(self.reward()([completion])[0] >= 0.8)
+        return bool(_REWARD([completion])[0] >= 0.8)

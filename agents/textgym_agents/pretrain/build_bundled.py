@@ -101,7 +101,7 @@ def new_model(seed: int) -> GPT2LMHeadModel:
     """GPT-2's architecture, small, with random weights."""
     config = GPT2Config(
         vocab_size=VOCABULARY, n_positions=POSITIONS, n_embd=192, n_layer=4, n_head=6,
-        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        activation_function="gelu_pytorch_tanh", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
         bos_token_id=END_ID, eos_token_id=END_ID, pad_token_id=PAD_ID, tie_word_embeddings=True, dtype="float32",
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):

@@ -1,0 +1,62 @@
+"""Default settings of a training run by task, algorithm and model: the one table that ``textgym train`` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Defaults for some runs.
+
+    Attributes:
+        env_id: Environment id; ``"*"`` for any.
+        algo: Name of the algorithm; ``"*"`` for any.
+        model: ``"bundled"``, or ``"*"`` for any.
+        total_timesteps: Tokens to train for.
+        hyperparameters: Keyword arguments of the algorithm, ``n_envs`` among them.
+    """
+
+    env_id: str = "*"
+    algo: str = "*"
+    model: str = "*"
+    total_timesteps: int | None = None
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def matches(self, env_id: str, algo: str, model: str) -> bool:
+        """Whether it applies."""
+        return self.env_id in ("*", env_id) and self.algo in ("*", algo) and self.model in ("*", model)
+
+
+# From the general to the special: where several apply, the later one wins, setting by setting.
+RECIPES: tuple[Recipe, ...] = (
+    Recipe(total_timesteps=200_000, hyperparameters={"n_envs": 32}),
+    # A pretrained model of usual size wants small steps; the bundled one, of a few million parameters, large ones.
+    Recipe(algo="ppo", hyperparameters={"learning_rate": 1e-5, "batch_size": 8, "n_epochs": 4, "kl_coef": 0.05}),
+    Recipe(
+        algo="ppo",
+        model="bundled",
+        hyperparameters={
+            "learning_rate": 1.5e-4,
+            "n_envs": 64,
+            "batch_size": 16,
+            "n_epochs": 2,
+            "gae_lambda": 1.0,
+            "kl_coef": 0.04,
+        },
+    ),
+    Recipe(env_id="TextGen-Sentiment-v0", algo="ppo", model="bundled", total_timesteps=200_000),
+)
+
+
+def recipe_for(env_id: str, algo: str, model: str) -> Recipe:
+    """The defaults that hold for a run: every matching row of :data:`RECIPES`, merged."""
+    total: int | None = None
+    settings: dict[str, Any] = {}
+    for row in RECIPES:
+        if row.matches(env_id, algo, model):
+            total = row.total_timesteps or total
+            settings.update(row.hyperparameters)
+    return Recipe(env_id, algo, model, total, settings)

@@ -1,0 +1,150 @@
+"""Honest timing on a machine that others use too: quiet windows, alternating repetitions, medians, and what it ran on.
+
+The load check needs Linux (`/proc/stat`); elsewhere nothing is waited for and nothing is thrown away.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CORES = os.cpu_count() or 1
+_STAT = Path("/proc/stat")
+
+
+@dataclass
+class Timing:
+    """Seconds of the repetitions that count, and the share of the machine that others used in each."""
+
+    name: str
+    seconds: list[float] = field(default_factory=list)
+    foreign: list[float] = field(default_factory=list)
+    discarded: int = 0
+    quiet: bool = True  # false: not enough quiet windows, so that busy repetitions count as well
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "median": self.median}
+
+
+def _busy() -> tuple[float, float, float]:
+    """Wall clock, CPU seconds of the whole machine, CPU seconds of this process and the children it waited for."""
+    own = sum(os.times()[:4])
+    if not _STAT.exists():
+        return time.perf_counter(), own, own
+    ticks = [int(x) for x in _STAT.read_text().split("\n", 1)[0].split()[1:]]
+    working = sum(ticks[:3]) + sum(ticks[5:8])  # not idle, not waiting for a disk; what a hypervisor took away counts
+    return time.perf_counter(), working / os.sysconf("SC_CLK_TCK"), own
+
+
+def foreign_share(before: tuple[float, float, float], after: tuple[float, float, float]) -> float:
+    """Share of all cores that others used between two looks at the clocks, in [0, 1]."""
+    wall, machine, own = (b - a for a, b in zip(before, after, strict=True))
+    return min(1.0, max(0.0, machine - own) / max(wall * CORES, 1e-9))
+
+
+def wait_until_quiet(limit: float, patience: float) -> bool:
+    """Waits until others use less than ``limit`` of the machine; at most ``patience`` seconds. Whether they do."""
+    end = time.perf_counter() + patience
+    while True:
+        before = _busy()
+        time.sleep(0.4)
+        if foreign_share(before, _busy()) < limit:
+            return True
+        if time.perf_counter() > end:
+            return False
+
+
+def alternate(
+    cases: dict[str, Callable[[], object]], repetitions: int, limit: float = 0.05, patience: float = 120.0
+) -> dict[str, Timing]:
+    """Times each case ``repetitions`` times, taking turns, so that a drift of the machine hits all of them alike.
+
+    Args:
+        cases: What to time; each call should take about a second, and is made once before, to warm up.
+        repetitions: Of each, that count.
+        limit: A repetition in which others used more of the machine is thrown away.
+        patience: Seconds that may be spent on waiting for quiet, all in all; then busy repetitions count as well.
+    """
+    timings = {name: Timing(name) for name in cases}
+    for call in cases.values():
+        call()
+    left = patience
+    while any(len(timing.seconds) < repetitions for timing in timings.values()):
+        for name, call in cases.items():
+            timing, began = timings[name], time.perf_counter()
+            wait_until_quiet(limit, max(0.0, left))
+            left -= time.perf_counter() - began
+            before = _busy()
+            call()
+            after = _busy()
+            share = foreign_share(before, after)
+            if share > limit and left > 0:
+                timing.discarded += 1
+                left -= after[0] - before[0]
+                continue
+            timing.quiet &= share <= limit
+            timing.seconds.append(after[0] - before[0])
+            timing.foreign.append(round(share, 4))
+    return timings
+
+
+def machine(*packages: str) -> dict[str, Any]:
+    """What a number was measured on."""
+    return {
+        "cpu": _cpu(),
+        "cores": CORES,
+        "memory_gib": _memory(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in ("textgym", *packages)},
+        "commit": _commit(),
+        "threads": {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM")},
+        "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "command": " ".join([Path(sys.executable).name, *sys.argv]),
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _memory() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

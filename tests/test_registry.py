@@ -1,0 +1,271 @@
+"""What must hold for every registered environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import random
+import subprocess
+import sys
+import warnings
+from collections import Counter
+from itertools import combinations
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from env_helpers import ENV_IDS, assert_same, play
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils.env_checker import check_env
+from gymnasium.wrappers import RecordVideo
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+
+from textgym import TASKS, make_task
+from textgym.core import SPLITS
+from textgym.prompts import GeneratedPrompts
+from textgym.tasks import Task, split_of
+from textgym.tokenization import load_tokenizer
+
+pytestmark = pytest.mark.parametrize("env_id", ENV_IDS)
+MODES = ("ansi", "rgb_array", "human")
+
+
+def fresh_python(code: str, **environ: str) -> Any:
+    """What ``code`` prints as JSON in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **environ}
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def make_two(env_id: str, **kwargs: Any) -> gym.vector.VectorEnv:
+    return gym.make_vec(env_id, num_envs=2, **kwargs)
+
+
+def by_json(spec: EnvSpec) -> EnvSpec:
+    return EnvSpec.from_json(spec.to_json())
+
+
+def by_pickle(spec: EnvSpec) -> EnvSpec:
+    return pickle.loads(pickle.dumps(spec))
+
+
+def random_return(env_id: str, episodes: int, seed: int = 0) -> float:
+    """Mean return of uniformly random allowed tokens."""
+    envs = gym.make_vec(env_id, num_envs=episodes, autoreset_mode="Disabled")
+    envs.reset(seed=seed)
+    rng = np.random.default_rng(seed)
+    returns, running = np.zeros(episodes), np.ones(episodes, dtype=bool)
+    while running.any():
+        (allowed,) = np.nonzero(envs.unwrapped.action_masks().all(axis=0))
+        _, rewards, terminated, _, _ = envs.step(rng.choice(allowed, episodes))
+        returns += rewards
+        running &= ~terminated
+        envs.unwrapped.hold(terminated)
+    return float(returns.mean())
+
+
+def oracle_returns(env_id: str, episodes: int, **kwargs: Any) -> np.ndarray:
+    env = gym.make(env_id, **kwargs).unwrapped
+    task, tokenizer = env.setting.task, env.setting.tokenizer
+    env.reset(seed=0)
+    found = []
+    for _ in range(episodes):
+        example = env.setting.prompts.draw(env.np_random)
+        env.reset(options={"example": example})
+        rewards, _ = play(env, [*tokenizer.encode(task.oracle(example)), tokenizer.eos_token_id])
+        found.append(sum(rewards))
+    return np.array(found)
+
+
+def task_of(env_id: str) -> Task:
+    return make_task(env_id)
+
+
+# ---- Gymnasium's and Stable-Baselines3's contracts -----------------------------------------------------------------
+
+
+def test_is_a_task(env_id):
+    assert {task.id for task in TASKS.values()} == set(ENV_IDS)
+    assert make_task(env_id).id == env_id
+
+
+def test_gymnasium_check_env(env_id):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gym.make(env_id).unwrapped)
+
+
+def test_sb3_check_env(env_id):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sb3_check_env(gym.make(env_id).unwrapped)
+
+
+@pytest.mark.parametrize("through", [by_json, by_pickle])
+@pytest.mark.parametrize("make", [gym.make, make_two])
+def test_spec_survives(env_id, make, through):
+    assert through(gym.spec(env_id)) == gym.spec(env_id)
+    task = task_of(env_id)
+    env = make(env_id, split="test", max_new_tokens=5, min_new_tokens=2, difficulty=task.difficulties[-1])
+    spec = through(env.spec)
+    assert spec == env.spec
+    again = gym.make(spec) if isinstance(env, gym.Env) else gym.make_vec(spec)
+    assert_same(env.reset(seed=3), again.reset(seed=3))
+    assert again.unwrapped.setting.max_new_tokens == 5
+
+
+def test_make_without_import(env_id):
+    code = (
+        "import json, gymnasium as gym; "
+        f"env = gym.make('textgym:{env_id}'); obs, info = env.reset(seed=5); "
+        "print(json.dumps([info['prompt'], obs['input_ids'].tolist()]))"
+    )
+    obs, info = gym.make(env_id).reset(seed=5)
+    here = [info["prompt"], obs["input_ids"].tolist()]
+    assert fresh_python(code, PYTHONHASHSEED="1") == here  # and not by chance of the hash seed
+    assert fresh_python(code, PYTHONHASHSEED="2") == here
+
+
+def test_neither_torch_nor_transformers_is_imported(env_id):
+    code = (
+        "import json, sys, gymnasium as gym, textgym; "
+        f"env = gym.make({env_id!r}, render_mode='ansi', max_new_tokens=1); env.reset(seed=0); "
+        "env.step(int(env.unwrapped.action_masks().argmax())); env.render(); "
+        f"gym.make_vec({env_id!r}, num_envs=2).reset(); "
+        "print(json.dumps(sorted({'torch', 'transformers', 'stable_baselines3', 'PIL', 'textgym_agents'} & set(sys.modules))))"
+    )
+    assert fresh_python(code) == []
+
+
+# ---- rendering ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_render_modes(env_id, mode, capsys):
+    env = gym.make(env_id, render_mode=mode)
+    assert env.metadata["render_modes"] == ["human", "ansi", "rgb_array"]
+    _, info = env.reset(seed=0)
+    first = env.render()
+    allowed = np.flatnonzero(env.unwrapped.action_masks())
+    _, last = play(env, np.random.default_rng(0).choice(allowed, 1000))
+    frame = env.render()
+    env.close()
+    env.close()
+    if mode == "human":
+        assert first is frame is None
+        assert info["prompt"] in capsys.readouterr().out
+    elif mode == "ansi":
+        assert info["prompt"] in frame and last["finish_reason"] in frame
+        assert frame != first
+    else:
+        assert frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3
+        assert frame.shape == first.shape and (frame != first).any()
+
+
+def test_record_video(env_id, tmp_path):
+    env = RecordVideo(
+        gym.make(env_id, render_mode="rgb_array", max_new_tokens=3), str(tmp_path / "videos"), disable_logger=True
+    )
+    env.reset(seed=0)
+    play(env, [int(env.unwrapped.action_masks().argmax())] * 3)
+    env.close()
+    (video,) = (tmp_path / "videos").glob("*.mp4")
+    assert video.stat().st_size > 500
+
+
+# ---- scores ---------------------------------------------------------------------------------------------------------
+
+
+def test_oracle_score(env_id):
+    returns = oracle_returns(env_id, 200)
+    assert returns.mean() == pytest.approx(task_of(env_id).oracle_score, abs=0.01)
+    assert returns.min() >= 0.9
+
+
+def test_oracle_solves_every_level(env_id):
+    for level in task_of(env_id).difficulties:
+        assert oracle_returns(env_id, 50, difficulty=level, split="dev").min() >= 0.9, level
+
+
+def test_random_score(env_id):
+    task = task_of(env_id)
+    assert task.random_score < task.oracle_score
+    assert random_return(env_id, 2000) == pytest.approx(task.random_score, abs=0.05)  # five standard errors
+
+
+# ---- prompts and randomness -----------------------------------------------------------------------------------------
+
+
+def test_splits_are_disjoint(env_id):
+    task, prompts = task_of(env_id), {}
+    for split in SPLITS:
+        rng = np.random.default_rng(0)  # the same for all, to make it hard
+        levels = [GeneratedPrompts(task, split, level) for level in task.difficulties]
+        prompts[split] = {levels[i % len(levels)].draw(rng).prompt for i in range(800)}
+        assert len(prompts[split]) > 600, "there are many different prompts"
+    for one, other in combinations(SPLITS, 2):
+        assert not prompts[one] & prompts[other]
+    assert [split_of(p) for p in sorted(prompts["dev"])] == ["dev"] * len(prompts["dev"])
+
+
+def test_split_shares(env_id):
+    task, rng = task_of(env_id), np.random.default_rng(0)
+    shares = Counter(split_of(task.sample(rng, task.default_difficulty).prompt) for _ in range(3000))
+    assert shares["train"] / 3000 == pytest.approx(0.8, abs=0.04)
+    assert shares["dev"] / 3000 == pytest.approx(0.1, abs=0.03)
+
+
+def test_prompts_fit(env_id):
+    task, tokenizer, rng = task_of(env_id), load_tokenizer(), np.random.default_rng(0)
+    for level in task.difficulties:
+        prompts = [task.sample(rng, level).prompt for _ in range(20_000 // len(task.difficulties))]
+        lengths = [len(ids) for ids in tokenizer.encode_batch(prompts)]
+        assert min(lengths) > 0 and max(lengths) <= task.max_prompt_tokens
+
+
+def test_levels_differ(env_id):
+    task = task_of(env_id)
+    assert task.default_difficulty in task.difficulties
+    prompts = {
+        level: {task.sample(np.random.default_rng(i), level).prompt for i in range(300)} for level in task.difficulties
+    }
+    for one, other in combinations(task.difficulties, 2):
+        assert len(prompts[one] & prompts[other]) < 250, f"{one} and {other} are much the same"
+
+
+@pytest.mark.parametrize("make", [gym.make, make_two])
+def test_deterministic_per_seed(env_id, make):
+    def episode(env: Any, seed: int) -> list[Any]:
+        rng = np.random.default_rng(1)
+        seen = [env.reset(seed=seed), env.reset()]
+        for _ in range(40):
+            action = rng.integers(2, 50, env.action_space.shape)
+            seen.append(env.step(action if isinstance(env, gym.vector.VectorEnv) else int(action)))
+            if np.any(seen[-1][2]):
+                break
+        return seen
+
+    env = make(env_id)
+    first = episode(env, 7)
+    assert_same(episode(env, 7), first)
+    assert_same(episode(make(env_id), 7), first)
+    assert not np.array_equal(first[0][0]["input_ids"], first[1][0]["input_ids"]), "the next episode is another"
+    assert not np.array_equal(env.reset(seed=8)[0]["input_ids"], first[0][0]["input_ids"])
+
+
+def test_global_random_state_is_left_alone(env_id):
+    random.seed(1)
+    np.random.seed(1)
+    before = random.getstate(), np.random.get_state()
+    oracle_returns(env_id, 5)
+    random_return(env_id, 5)
+    gym.make(env_id).reset()
+    assert_same((random.getstate(), np.random.get_state()), before)
+    first = gym.make(env_id).reset(seed=0)[1]
+    random.seed(2)
+    np.random.seed(2)
+    assert gym.make(env_id).reset(seed=0)[1] == first, "and is not read either"
