@@ -31,7 +31,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/textgym train TextGen-Sentiment-v0 --algo ppo --out runs/demo
+	rm -rf runs/demo
+	HF_HUB_OFFLINE=1 $(BIN)/textgym train TextGen-Sentiment-v0 --algo ppo --out runs/demo
 
 test: lint
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)

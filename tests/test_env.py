@@ -238,6 +238,16 @@ def test_time_limit_truncates_from_outside():
     assert shown(obs) == ". . . . . . . hi we"
 
 
+def test_render_shows_the_return_so_far():
+    env = monologue(reward=Shaped(Watched()), render_mode="ansi")
+    for _ in range(2):
+        env.reset(options=START)
+        assert "+0.00" in env.render()
+        env.step(A)
+        env.step(A)
+        assert "+2.00" in env.render() and "2/6" in env.render()
+
+
 def test_budget_of_one_token():
     env = monologue(max_new_tokens=1, min_new_tokens=1)
     env.reset(options=START)
@@ -416,6 +426,15 @@ def test_replies_do_not_leak_into_the_next_episode():
     assert shown(obs) == ". " * 11 + "hi we"
     assert shown(env.step(A)[0]) == ". " * 10 + "hi we A"
     assert obs["input_ids"].tolist()[:11] == [PAD] * 11
+
+
+def test_own_tokens_do_not_leak_into_later_replies():
+    env = talk()
+    env.reset(options=START)
+    for token in (A, B, A, B):
+        env.step(token)
+    env.reset(options=START)
+    assert shown(env.step(BAR)[0]).endswith(". hi we | you say")
 
 
 def test_reply_that_does_not_fit():

@@ -358,12 +358,13 @@ def test_dict_info_to_list(mode):
 
 
 def test_render():
-    envs = toys(2, render_mode="ansi")
+    envs = toys(2, render_mode="ansi", reward=Shaped(Watched()))
     envs.reset(options={"examples": ["hi", "we"]})
+    envs.step([A, A])
     envs.step([A, B])
     first, second = envs.render()
-    assert "hi" in first and " a" in first and "1/6" in first
-    assert "we" in second and " b" in second
+    assert "hi" in first and " a a" in first and "2/6" in first and "+2.00" in first
+    assert "we" in second and " a b" in second and "+1.00" in second
     pictures = gym.make_vec("TextGen-Sentiment-v0", num_envs=2, render_mode="rgb_array")
     pictures.reset(seed=0)
     frames = pictures.render()

@@ -101,13 +101,13 @@ def _visible(match: re.Match[str]) -> str:
     return chr(0x2400 + code) if code < 0x20 else "\u2421" if code == 0x7F else "\ufffd"  # ␛, ␡, �
 
 
-def _safe(text: str) -> str:
+def harmless(text: str) -> str:
     """``text`` with something visible in place of each character that could do harm; newlines and tabs stay."""
     return _UNSAFE.sub(_visible, text)
 
 
 def _paint(text: str, code: str, colour: bool = True) -> str:
-    return f"\x1b[{code}m{_safe(text)}\x1b[0m" if colour and text else _safe(text)
+    return f"\x1b[{code}m{harmless(text)}\x1b[0m" if colour and text else harmless(text)
 
 
 def _cents(reward: float) -> float:
@@ -119,7 +119,7 @@ def _status(view: View, colour: bool = True) -> str:
     reward = _cents(view.reward)
     code = _GREEN if reward > 0 else _RED if reward < 0 else _YELLOW
     parts = [f"tokens {view.tokens}/{view.budget}", "reward " + _paint(f"{reward:+.2f}", code, colour)]
-    return "   ".join(parts + ([_safe(view.finish_reason)] if view.finish_reason else []))
+    return "   ".join(parts + ([harmless(view.finish_reason)] if view.finish_reason else []))
 
 
 def to_ansi(view: View) -> str:
@@ -276,7 +276,7 @@ def _length(piece: str) -> float:
 
 def _drawable(text: str) -> str:
     """``text`` in the characters that :func:`_write` can draw; ``ä`` becomes ``a`` and :data:`_DOTS`."""
-    return _OTHER_MARKS.sub("", unicodedata.normalize("NFD", _safe(text).translate(_SPELLED)))
+    return _OTHER_MARKS.sub("", unicodedata.normalize("NFD", harmless(text).translate(_SPELLED)))
 
 
 def _wrap(text: str, room: int) -> list[tuple[int, int]]:

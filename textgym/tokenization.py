@@ -167,7 +167,10 @@ def _from_transformers(name: str) -> TextTokenizer:
             f"Loading the tokenizer {name!r} needs transformers: pip install 'textgym[hub]'; tokenizer='bundled' needs nothing"
         ) from error
     try:
-        return TextTokenizer(AutoTokenizer.from_pretrained(name))
+        tokenizer = TextTokenizer(AutoTokenizer.from_pretrained(name))
+        if not tokenizer.encode("text"):  # what transformers makes of a model's folder that has no tokenizer in it
+            raise TokenizerError(f"Expected {name!r} to hold a tokenizer, but it has none: it turns 'text' into no token")
+        return tokenizer
     except TokenizerError:
         raise
     except Exception as error:

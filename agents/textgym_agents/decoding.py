@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from textgym.core import expected
 from textgym_agents.sampling import Decoding, draw, log_softmax_on, support
 
 if TYPE_CHECKING:
+    from textgym.envs.episodes import Setting
     from textgym_agents.policies import CausalLMPolicy
 
 
@@ -85,6 +87,17 @@ class Limits:
     max_new_tokens: int
     min_new_tokens: int = 0
     forbidden: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, setting: Setting) -> Limits:
+        """What an environment allows."""
+        return cls(
+            vocab_size=setting.tokenizer.vocab_size,
+            eos_token_id=setting.tokenizer.eos_token_id,
+            max_new_tokens=setting.max_new_tokens,
+            min_new_tokens=setting.min_new_tokens,
+            forbidden=tuple(np.flatnonzero(~setting.always_allowed).tolist()),
+        )
 
     def mask(self, written: Tensor) -> Tensor:
         """Action mask ``[N, V]`` after ``written`` ``[N]`` tokens of the policy's own."""

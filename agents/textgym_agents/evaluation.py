@@ -20,7 +20,7 @@ from textgym.prompts import FixedPrompts
 from textgym_agents.decoding import Limits
 from textgym_agents.policies import CausalLMPolicy
 from textgym_agents.sampling import Decoding
-from textgym_agents.scoring import limits_of, score_tokens
+from textgym_agents.scoring import score_tokens
 
 Interval = tuple[float, float, float]
 """A mean, and the lower and upper end of its bootstrap interval."""
@@ -160,7 +160,7 @@ def write(
         )
     generator = torch.Generator(policy.device).manual_seed(seed)
     samples: list[Sample] = []
-    with _Limited(policy, limits_of(setting)):
+    with _Limited(policy, Limits.of(setting)):
         for start in range(0, len(examples), batch_size):
             batch = examples[start : start + batch_size]
             prompts = setting.encode_prompts(batch)

@@ -556,16 +556,7 @@ def _spaces(vocab_size: int, width: int) -> tuple[spaces.Dict, spaces.Discrete]:
 
 
 def _limits_of(env: VecEnv) -> Limits | None:
-    if not env.has_attr("setting"):
-        return None
-    setting = env.get_attr("setting", indices=0)[0]
-    return Limits(
-        vocab_size=setting.tokenizer.vocab_size,
-        eos_token_id=setting.tokenizer.eos_token_id,
-        max_new_tokens=setting.max_new_tokens,
-        min_new_tokens=setting.min_new_tokens,
-        forbidden=tuple(np.flatnonzero(~setting.always_allowed).tolist()),
-    )
+    return Limits.of(env.get_attr("setting", indices=0)[0]) if env.has_attr("setting") else None
 
 
 def _get_states(env: VecEnv) -> list[dict[str, Any]] | None:

@@ -53,7 +53,7 @@ def score_tokens(
         completions: Token ids that were written after each, at least one.
         reference: The other model.
     """
-    limits = limits_of(setting)
+    limits = Limits.of(setting)
     rows = [*zip(setting.encode_prompts(examples), completions, strict=True)]
     most = max(len(written) for _, written in rows)
     size = max(1, _LOGITS_AT_ONCE // ((most + 1) * limits.vocab_size))
@@ -87,14 +87,3 @@ def score_tokens(
             last = slice(columns - len(written), columns)
             scores.append(TokenScores(own[i, last], ref[i, last], full[i, last], valued[i, last]))
     return scores
-
-
-def limits_of(setting: Setting) -> Limits:
-    """What an environment lets its policy write, as decoding needs it."""
-    return Limits(
-        vocab_size=setting.tokenizer.vocab_size,
-        eos_token_id=setting.tokenizer.eos_token_id,
-        max_new_tokens=setting.max_new_tokens,
-        min_new_tokens=setting.min_new_tokens,
-        forbidden=tuple(int(i) for i in np.flatnonzero(~setting.always_allowed)),
-    )

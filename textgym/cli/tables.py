@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from textgym.rendering import _safe  # what a policy writes may hold control characters
+from textgym.rendering import harmless  # what a policy writes may hold control characters
 
 NOTE = "Mean [95% bootstrap interval]. KL and perplexity: against the reference, the untrained model."
 
@@ -51,7 +51,7 @@ def samples(rows: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("prompt and completion", ratio=1)
     table.add_column("reward", justify="right")
     for r in rows:
-        text = Text.assemble((_safe(r["prompt"]), "dim"), (_safe(r["completion"]), "green"))
+        text = Text.assemble((harmless(r["prompt"]), "dim"), (harmless(r["completion"]), "green"))
         table.add_row(text, f"{r['reward']:+.2f}")
     return table
 

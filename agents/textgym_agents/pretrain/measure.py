@@ -185,6 +185,7 @@ def card(folder: Path, figures: Figures, samples: Sequence[tuple[str, str]]) -> 
     """The model card: every number is measured, or read from the header of the weights (``build_bundled.train``)."""
     with safe_open(folder / "model.safetensors", framework="pt") as file:
         record = file.metadata()
+        rounding = f"{record['rounding']} nats" if "rounding" in record else "not recorded"
         parameters = sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118 (not a dict)
     files = [f for f in sorted(folder.iterdir()) if f.suffix in (".json", ".safetensors")]
     tokens, seconds = int(record["tokens"]), float(record["seconds"])
@@ -194,6 +195,7 @@ def card(folder: Path, figures: Figures, samples: Sequence[tuple[str, str]]) -> 
         corpus=corpus,
         figures=figures,
         record=record,
+        rounding=rounding,
         parameters=parameters,
         files=", ".join(f"`{f.name}` {f.stat().st_size / 1e3:,.1f} kB" for f in files),
         tasks=", ".join(f"`{name}`" for name in TASKS),

@@ -12,7 +12,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\uff
 
 
 def clean(text: str) -> str:
-    """``text`` without what cannot be shown: control characters and lone surrogates become U+FFFD, and lines end in ``\\n``."""
+    r"""``text`` without what cannot be shown: control characters and lone surrogates become U+FFFD, and lines end in ``\\n``."""
     return _UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 

@@ -127,7 +127,9 @@ def quantities(progress: Progress) -> list[Quantity]:
 
     reward = values(REWARD.column)
     parts = [
-        Quantity(c, f"Reward part: {c.removeprefix('rollout/reward/')}", "per episode", "One of the terms of the reward.")
+        Quantity(
+            c, f"Reward part: {c.removeprefix('rollout/reward/')}", "per episode", "One of the terms of the reward."
+        )
         for c in progress.columns
         if c.startswith("rollout/reward/") and len(set(values(c))) > 1 and values(c) != reward
     ]

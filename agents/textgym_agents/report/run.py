@@ -304,8 +304,7 @@ def _measures(value: object, where: str) -> Measures | None:
         return mean, low, high
 
     parts = {
-        name: interval(v, f"parts.{name}")
-        for name, v in _object(stored.get("parts") or {}, f"`{where}.parts`").items()
+        name: interval(v, f"parts.{name}") for name, v in _object(stored.get("parts") or {}, f"`{where}.parts`").items()
     }
     return Measures(
         episodes=None if stored.get("episodes") is None else _count(stored["episodes"], f"`{where}.episodes`"),

@@ -12,8 +12,8 @@
     if (size >= 1e9) text = x.toExponential(2);
     else if (size >= 999.5) text = Math.round(x).toLocaleString("en-US");
     else if (Number.isInteger(x)) text = String(x || 0);
-    else if (size < 0.000995) text = x.toExponential(1);
-    else text = x.toFixed(size >= 99.5 ? 0 : size >= 9.95 ? 1 : size >= 0.0995 ? 2 : size >= 0.00995 ? 3 : 4);
+    else if (size < 0.0000995) text = x.toExponential(1);
+    else text = x.toFixed(size >= 99.5 ? 0 : size >= 9.95 ? 1 : size >= 0.0995 ? 2 : size >= 0.00995 ? 3 : size >= 0.000995 ? 4 : 5);
     return text.replaceAll("-", "−");
   }
   const signed = (x) => (finite(x) && x > 0 ? "+" : "") + show(x);

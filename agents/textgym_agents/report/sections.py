@@ -32,7 +32,9 @@ def lead(run: Run) -> str:
     size = model.get("parameters")
     trained = run.progress.timesteps[-1] if run.progress.timesteps else 0
     planned = config.get("total_timesteps")
-    sentences = f"A language model learned by reinforcement learning: {escape(str(config.get('algo', '')).upper())} trained "
+    sentences = (
+        f"A language model learned by reinforcement learning: {escape(str(config.get('algo', '')).upper())} trained "
+    )
     sentences += f"the model <b>{escape(model['name'])}</b>" if "name" in model else "a model"
     sentences += f" ({_size(size)} parameters)" if isinstance(size, int) else ""
     sentences += f" for <b>{trained:,}</b> tokens" if trained else ""
@@ -63,9 +65,13 @@ def results(run: Run) -> str:
         return _absent("evaluation.json", "there are no results on held-out prompts")
     if before is None and after is None:
         return '<p class="absent">The run was not evaluated yet.</p>'
-    note = "" if after else '<p class="absent">Training has not ended, so that there are only the results before it.</p>'
+    note = (
+        "" if after else '<p class="absent">Training has not ended, so that there are only the results before it.</p>'
+    )
     cards = [
-        _interval_card("Reward", "per episode, with 95% interval", "The mean over held-out prompts.", before, after, "reward")
+        _interval_card(
+            "Reward", "per episode, with 95% interval", "The mean over held-out prompts.", before, after, "reward"
+        )
     ]
     if (before and before.success) or (after and after.success):
         text = "Share of held-out prompts that were solved."
@@ -75,28 +81,30 @@ def results(run: Run) -> str:
             "KL",
             "nats per episode",
             "Distance from the model that training started from: the price of the reward.",
-            before and before.kl,
-            after and after.kl,
+            before.kl if before else None,
+            after.kl if after else None,
         ),
         _card(
             "Distinct-2",
             "share of word pairs",
             "Variety: different word pairs out of all. A collapse to one phrase gives nearly 0.",
-            before and before.distinct_2,
-            after and after.distinct_2,
+            before.distinct_2 if before else None,
+            after.distinct_2 if after else None,
         ),
         _card(
             "Perplexity",
             "under the first model",
             "How unusual the first model finds the texts. Low is fluent, very low is monotonous.",
-            before and before.perplexity,
-            after and after.perplexity,
+            before.perplexity if before else None,
+            after.perplexity if after else None,
         ),
     ]
     return f'{note}<div class="cards">{"".join(cards)}</div>{_other_results(before, after)}'
 
 
-def _card(name: str, unit: str, text: str, before: float | None, after: float | None, extra: str = "", kind: str = "") -> str:
+def _card(
+    name: str, unit: str, text: str, before: float | None, after: float | None, extra: str = "", kind: str = ""
+) -> str:
     return (
         f'<div class="card{kind}"><h3>{name} <span>{unit}</span></h3>'
         f'<p class="numbers"><span class="old"><span class="sr">before </span>{show(before)}</span>'
@@ -139,7 +147,8 @@ def _other_results(before: Measures | None, after: Measures | None) -> str:
 
     names = list(dict.fromkeys([*(before.parts if before else ()), *(after.parts if after else ())]))
     rows: list[tuple[str, Any, Any]] = [
-        (f"Reward part: {n}", before.parts.get(n) if before else None, after.parts.get(n) if after else None) for n in names
+        (f"Reward part: {n}", before.parts.get(n) if before else None, after.parts.get(n) if after else None)
+        for n in names
     ]
     rows += [
         ("Length, tokens", before and before.length, after and after.length),
@@ -207,7 +216,7 @@ def samples(run: Run) -> str:
     columns += [(times[-1], last, "")] if len(times) > 1 else []
 
     def head(t: int, name: str) -> str:
-        return f'{name} <span class="faint">{"training" if t == 0 else f"at {t:,}"}</span>'
+        return f'{name} <span class="faint">{_after(t)}</span>'
 
     body = ""
     for prompt, by_time in rows[:_MOST_PROMPTS]:
@@ -217,7 +226,7 @@ def samples(run: Run) -> str:
             for t, name, hidden in columns
         )
         width = min(3, len(times))
-        body += f'<tbody><tr><th colspan="{width}" scope="rowgroup" class="prompt" dir="auto">{_text(prompt)}</th></tr>'
+        body += f'<tbody><tr><th colspan="{width}" scope="rowgroup" class="prompt" dir="auto">{escape(prompt)}</th></tr>'
         body += f"<tr>{cells}</tr></tbody>"
     heads = "".join(
         f'<th scope="col"{hidden}{f" data-during={inner.index(t)}" if name == "During" else ""}>{head(t, name)}</th>'
@@ -227,15 +236,13 @@ def samples(run: Run) -> str:
     if len(inner) > 1:
         slider = (
             f'<p class="slider"><label for="during">Show during training</label> <input type="range" id="during" min="0" '
-            f'max="{len(inner) - 1}" value="{middle}"> <output for="during">at {inner[middle]:,}</output></p>'
-            f'<script type="application/json" id="during-times">{json.dumps([f"at {t:,}" for t in inner])}</script>'
+            f'max="{len(inner) - 1}" value="{middle}"> <output for="during">{_after(inner[middle])}</output></p>'
+            f'<script type="application/json" id="during-times">{json.dumps([_after(t) for t in inner])}</script>'
         )
-    notes = "The policy continues the same held-out prompts at several times of its training, counted in tokens."
+    notes = "The policy continues the same held-out prompts, after more and more tokens of training."
     if len(rows) > _MOST_PROMPTS:
         notes += f" The first {_MOST_PROMPTS} of {len(rows)} prompts are shown; samples.jsonl has all."
-    return (
-        f'<p class="hint">{notes}</p>{slider}<table class="samples"><thead><tr>{heads}</tr></thead>{body}</table>'
-    )
+    return f'<p class="hint">{notes}</p>{slider}<table class="samples"><thead><tr>{heads}</tr></thead>{body}</table>'
 
 
 def _by_prompt(found: Sequence[Sample]) -> list[tuple[str, dict[int, Sample]]]:
@@ -254,7 +261,7 @@ def _by_prompt(found: Sequence[Sample]) -> list[tuple[str, dict[int, Sample]]]:
 def _sample(s: Sample | None, low: float, high: float) -> str:
     if s is None:
         return '<p class="absent">none</p>'
-    text = _text(s.completion) if s.completion else '<span class="faint">(empty)</span>'
+    text = escape(s.completion) if s.completion else '<span class="faint">(empty)</span>'
     parts = " · ".join(f"{escape(name)} {show(v)}" for name, v in s.parts.items())
     # Around 0 where rewards have both signs, otherwise from the lowest to the highest.
     if low < 0 < high:
@@ -263,7 +270,7 @@ def _sample(s: Sample | None, low: float, high: float) -> str:
         side, strength = "pos", (s.reward - low) / ((high - low) or 1.0)
     strength = strength if math.isfinite(strength) else 0.0
     return (
-        f'<div class="completion" dir="auto">{text}</div><p class="score"><span class="chip {side}" '
+        f'<div class="completion" dir="auto"><span class="faint" aria-hidden="true">…</span>{text}</div><p class="score"><span class="chip {side}" '
         f'style="--a:{min(max(strength, 0.0), 1.0):.2f}">reward {show(s.reward)}</span> <span class="faint">{parts}</span></p>'
     )
 
@@ -297,13 +304,23 @@ def episodes(run: Run) -> tuple[str, list[dict[str, Any]]]:
         f'<option value="{i}">{i + 1} · return {show(e.total)} · {escape(_clipped(e.prompt, 48))}</option>'
         for i, e in enumerate(kept)
     )
-    fewer = f" The first {len(kept)} of {len(run.episodes)} are here; episodes.json has all." if len(kept) < len(run.episodes) else ""
+    fewer = (
+        f" The first {len(kept)} of {len(run.episodes)} are here; episodes.json has all."
+        if len(kept) < len(run.episodes)
+        else ""
+    )
     choices = "".join(
         f'<label><input type="radio" name="colour" value="{value}"{" checked" if value == "advantage" else ""}> {name}</label>'
-        for value, name in (("advantage", "Advantage"), ("probability", "Probability"), ("kl", "KL"), ("value", "Value"))
+        for value, name in (
+            ("advantage", "Advantage"),
+            ("probability", "Probability"),
+            ("kl", "KL"),
+            ("value", "Value"),
+        )
     )
     html = f"""<p class="hint">Every box is a token, one action of the policy. Point at one, tap it, or step through them with the
-arrow keys.{fewer}</p>
+arrow keys.
+The bars below show the same numbers as the colours.{fewer}</p>
 <noscript><p class="absent">The tokens need JavaScript, which is switched off here.</p></noscript>
 <div class="controls">
 <label class="choice">Episode <select id="episode">{options}</select></label>
@@ -316,7 +333,7 @@ arrow keys.{fewer}</p>
 <div class="bars" id="bars" aria-hidden="true"></div>
 </div>
 <dl class="glossary">
-<div><dt>Probability</dt><dd>that the policy gave this token, after all tokens to the left of it.</dd></div>
+<div><dt>Probability</dt><dd>what the policy gave this token, after all the text to the left of it.</dd></div>
 <div><dt>Reference probability</dt><dd>what the model that training started from would have given it.</dd></div>
 <div><dt>Value</dt><dd>the critic’s forecast, just before the token, of the rewards still to come.</dd></div>
 <div><dt>Advantage</dt><dd>how much better it went from this token on than the critic had forecast: the learner makes tokens above 0 likelier and tokens below 0 rarer.</dd></div>
@@ -350,9 +367,16 @@ def settings(run: Run) -> str:
     config = run.config
     command = config.get("command")
     html = f'<pre class="command"><code>{escape(command)}</code></pre>' if command else ""
-    html = f"<p>This command runs it again:</p>{html}" if html else '<p class="absent">The command was not recorded.</p>'
+    html = (
+        f"<p>This command runs it again:</p>{html}" if html else '<p class="absent">The command was not recorded.</p>'
+    )
     plain = {k: v for k, v in config.items() if not isinstance(v, dict) and k != "command"}
-    names = {"hyperparameters": "Hyperparameters", "env_kwargs": "Environment", "model": "Model", "versions": "Versions"}
+    names = {
+        "hyperparameters": "Hyperparameters",
+        "env_kwargs": "Environment",
+        "model": "Model",
+        "versions": "Versions",
+    }
     groups = [("Run", plain)]
     groups += [(name, config[key]) for key, name in names.items() if config.get(key)]
     groups += [(key, v) for key, v in config.items() if isinstance(v, dict) and key not in names and v]
@@ -362,7 +386,9 @@ def settings(run: Run) -> str:
         + "</tbody></table></div></div>"
         for name, group in groups
     )
-    return f'{html}<details><summary>Hyperparameters and versions</summary><div class="settings">{tables}</div></details>'
+    return (
+        f'{html}<details><summary>Hyperparameters and versions</summary><div class="settings">{tables}</div></details>'
+    )
 
 
 def _setting(value: Any) -> str:
@@ -377,8 +403,8 @@ def _absent(name: str, consequence: str) -> str:
     return f'<p class="absent">The run folder has no <code>{name}</code>, so {consequence}.</p>'
 
 
-def _text(text: str) -> str:
-    return escape(text)
+def _after(timesteps: int) -> str:
+    return f"{timesteps:,} tokens"
 
 
 def _clipped(text: str, most: int) -> str:
