@@ -16,7 +16,7 @@ from textgym.rewards import Sentiment
 from textgym.tokenization import ASSETS
 from textgym_agents.pretrain import build_bundled, corpus, measure
 
-PERPLEXITY_BOUND = 5.0
+PERPLEXITY_BOUND = 3.5  # measured on 2,000 documents: 3.32; samples of 100 are within 0.1 of it
 ANY_TEXT = [
     "",
     " ",

@@ -522,6 +522,8 @@ def test_the_reference_is_saved_and_what_is_given_on_loading_replaces_it(tmp_pat
     assert PPO.load(tmp_path / "ppo", kl_coef=0.0, kl_target=None).reference is None
     other = tiny_gpt2(11, vocab_size=V)
     assert PPO.load(tmp_path / "ppo", ref_model=other).reference is other
+    fresh_start = PPO.load(tmp_path / "ppo", seed=5).generator.get_state()
+    assert torch.equal(fresh_start, torch.Generator().manual_seed(5).get_state())
 
 
 def test_a_penalty_that_begins_on_loading_is_against_the_loaded_policy(tmp_path: Path) -> None:

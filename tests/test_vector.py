@@ -180,6 +180,12 @@ def test_partial_reset_from_examples():
     assert obs["input_ids"][0, -1] == A
 
 
+def test_reset_of_all_from_one_example():
+    single = SyncVectorEnv([lambda: TextGenEnv(Talk(), tokenizer=word_tokenizer())] * 3)
+    options = {"example": Example("we you", ("ref",))}
+    assert_same(toys(3).reset(seed=0, options=dict(options)), single.reset(seed=0, options=dict(options)))
+
+
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
 def test_hold(mode):
     envs = toys(3, autoreset_mode=mode)

@@ -169,7 +169,9 @@ def _from_transformers(name: str) -> TextTokenizer:
     try:
         tokenizer = TextTokenizer(AutoTokenizer.from_pretrained(name))
         if not tokenizer.encode("text"):  # what transformers makes of a model's folder that has no tokenizer in it
-            raise TokenizerError(f"Expected {name!r} to hold a tokenizer, but it has none: it turns 'text' into no token")
+            raise TokenizerError(
+                f"Expected {name!r} to hold a tokenizer, but it has none: it turns 'text' into no token"
+            )
         return tokenizer
     except TokenizerError:
         raise

@@ -44,10 +44,10 @@ RECIPES: tuple[Recipe, ...] = (
             "batch_size": 16,
             "n_epochs": 2,
             "gae_lambda": 1.0,
-            "kl_coef": 0.04,
+            "kl_coef": 0.035,
         },
     ),
-    Recipe(env_id="TextGen-Sentiment-v0", algo="ppo", model="bundled", total_timesteps=200_000),
+    Recipe(env_id="TextGen-Sentiment-v0", algo="ppo", model="bundled", total_timesteps=230_000),
 )
 
 

@@ -126,17 +126,20 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
             seed: ``s`` seeds group ``g`` with ``s + g`` (with ``group_size=1``: slot ``i`` with ``s + i``); a list has one seed
                 a slot (``None``: left as it is).
             options: ``{"reset_mask": mask}``, a bool array of shape ``(n,)``, resets these slots only.
-                ``{"examples": [...]}`` has one prompt (text or Example) a slot to start from instead of drawn ones.
+                ``{"examples": [...]}`` has one prompt (text or Example) a slot to start from instead of drawn ones,
+                ``{"example": text_or_Example}`` the same one for all.
 
         Raises:
             TypeError, ValueError: A bad mask or seed list.
             PromptError: A prompt asked for is empty or too long.
         """
         mask = self._reset_mask(options)
+        asked = (
+            start_from(options, "examples", self.num_envs) or (start_from(options, "example", 1) or []) * self.num_envs
+        )
         self._seed(seed, mask)
         slots = np.flatnonzero(mask)
-        asked = start_from(options, "examples", self.num_envs)
-        rows = self._begin(slots, None if asked is None else [asked[slot] for slot in slots])
+        rows = self._begin(slots, [asked[slot] for slot in slots] if asked else None)
         self._begun = True
         return self._episodes.observe(), self._columns(slots, rows)
 

@@ -18,7 +18,19 @@ def show(x: float | None) -> str:
     elif size < 0.0000995:
         text = f"{x:.1e}".replace("e-0", "e-")
     else:
-        decimals = 0 if size >= 99.5 else 1 if size >= 9.95 else 2 if size >= 0.0995 else 3 if size >= 0.00995 else 4 if size >= 0.000995 else 5
+        decimals = (
+            0
+            if size >= 99.5
+            else 1
+            if size >= 9.95
+            else 2
+            if size >= 0.0995
+            else 3
+            if size >= 0.00995
+            else 4
+            if size >= 0.000995
+            else 5
+        )
         text = f"{x:.{decimals}f}"
     return text.replace("-", "−")
 

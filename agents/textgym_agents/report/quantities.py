@@ -33,7 +33,7 @@ class Quantity:
 REWARD = Quantity(
     "rollout/ep_rew_mean",
     "Reward",
-    "per episode",
+    "reward per episode",
     "What the environment pays for an episode, averaged over the latest training episodes: training exists to raise it.",
     main=True,
 )
@@ -112,7 +112,7 @@ KNOWN = (
     Quantity("train/learning_rate", "Learning rate", "", "The size of the optimiser's steps.", zero=True),
     Quantity("time/fps", "Speed", "tokens per second", "Tokens generated and learned from, per second.", zero=True),
 )
-_UNINTERESTING = {TIMESTEPS, "train/n_updates", "rollout/ep_rew_mean"}
+_UNINTERESTING = {TIMESTEPS, "train/n_updates"}
 
 
 def quantities(progress: Progress) -> list[Quantity]:

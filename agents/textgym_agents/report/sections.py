@@ -42,13 +42,10 @@ def lead(run: Run) -> str:
     sentences += f", seed {escape(config['seed'])}" if "seed" in config else ""
     sentences += "."
     if run.before and run.before.reward and run.after and run.after.reward:
-        (old, *_), (new, low, high), before = run.before.reward, run.after.reward, run.before.reward
-        many = f"{run.after.episodes:,} prompts" if run.after.episodes else "prompts"
-        verb = "rose" if new > old else "fell" if new < old else "stayed"
-        sentences += (
-            f" On {many} that it never trained on, the mean reward {verb} from <b>{show(old)}</b> to <b>{show(new)}</b>"
-        )
-        overlap = low <= before[2] and before[1] <= high
+        (old, old_low, old_high), (new, low, high) = run.before.reward, run.after.reward
+        many = f"{run.after.episodes:,} held-out prompts" if run.after.episodes else "held-out prompts"
+        sentences += f" On {many} the mean reward went from <b>{show(old)}</b> to <b>{show(new)}</b>"
+        overlap = low <= old_high and old_low <= high
         sentences += "; the intervals overlap, so that some of the change may be chance." if overlap else "."
     elif run.before is not None and isinstance(planned, int) and trained < planned:
         sentences += f" It was stopped before the {planned:,} tokens that were planned, so that there are no results after training yet."
@@ -105,11 +102,18 @@ def results(run: Run) -> str:
 def _card(
     name: str, unit: str, text: str, before: float | None, after: float | None, extra: str = "", kind: str = ""
 ) -> str:
+    if before is None and after is None:
+        numbers = '<span class="old">not measured</span>'
+    elif before is None or after is None:
+        only, when = (after, "after") if before is None else (before, "before")
+        numbers = f'<span class="new">{show(only)}</span> <span class="old">{when}</span>'
+    else:
+        numbers = (
+            f'<span class="old"><span class="sr">before </span>{show(before)}</span><span class="arrow" aria-hidden="true">→</span>'
+            f'<span class="new"><span class="sr">after </span>{show(after)}</span>'
+        )
     return (
-        f'<div class="card{kind}"><h3>{name} <span>{unit}</span></h3>'
-        f'<p class="numbers"><span class="old"><span class="sr">before </span>{show(before)}</span>'
-        f'<span class="arrow" aria-hidden="true">→</span>'
-        f'<span class="new"><span class="sr">after </span>{show(after)}</span></p>{extra}'
+        f'<div class="card{kind}"><h3>{name} <span>{unit}</span></h3><p class="numbers">{numbers}</p>{extra}'
         f'<p class="note">{text}</p></div>'
     )
 
@@ -226,7 +230,9 @@ def samples(run: Run) -> str:
             for t, name, hidden in columns
         )
         width = min(3, len(times))
-        body += f'<tbody><tr><th colspan="{width}" scope="rowgroup" class="prompt" dir="auto">{escape(prompt)}</th></tr>'
+        body += (
+            f'<tbody><tr><th colspan="{width}" scope="rowgroup" class="prompt" dir="auto">{escape(prompt)}</th></tr>'
+        )
         body += f"<tr>{cells}</tr></tbody>"
     heads = "".join(
         f'<th scope="col"{hidden}{f" data-during={inner.index(t)}" if name == "During" else ""}>{head(t, name)}</th>'
