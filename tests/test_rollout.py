@@ -533,7 +533,9 @@ def test_a_selection_drops_columns_that_none_of_its_rows_needs() -> None:
     assert whole.input_ids.shape == (2, 8)
     assert whole.last_values.shape == (2,)
     first = buffer.sequences.select(torch.tensor([0]))
-    assert first.action_mask.tolist() == [[True, True, False, False, True]]  # replies are kept, and what was before them
+    assert first.action_mask.tolist() == [
+        [True, True, False, False, True]
+    ]  # replies are kept, and what was before them
     assert [len(b) for b in buffer.batches(1)] == [1, 1]
     shuffled = [b.input_ids.shape[1] for s in range(8) for b in buffer.batches(1, torch.Generator().manual_seed(s))]
     assert set(shuffled[::2]) == {2, 8}  # the first minibatch is not always the first episode
