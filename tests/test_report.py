@@ -396,7 +396,7 @@ def test_a_file_that_is_not_text_is_named(run):
 
 @pytest.mark.parametrize("write", [write_report, write_learning_curve])
 def test_no_folder(tmp_path, write):
-    with pytest.raises(ValueError, match="Expected the folder of a training run, but .*nowhere"):
+    with pytest.raises(ValueError, match=r"Expected the folder of a training run, but .*nowhere"):
         write(tmp_path / "nowhere")
 
 

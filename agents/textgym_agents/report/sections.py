@@ -311,7 +311,7 @@ def episodes(run: Run) -> tuple[str, list[dict[str, Any]]]:
         for i, e in enumerate(kept)
     )
     fewer = (
-        f" The first {len(kept)} of {len(run.episodes)} are here; episodes.json has all."
+        f" The first {len(kept)} of {len(run.episodes)} episodes are here; episodes.json has all."
         if len(kept) < len(run.episodes)
         else ""
     )
