@@ -99,7 +99,7 @@ class Page(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags, self.attributes, self.scripts, self.texts = [], [], [], []
-        self._script = False
+        self._script, self.html = False, html
         self.feed(html)
         self.text = "".join(self.texts)
 
@@ -154,15 +154,12 @@ def test_page_has_every_section(run):
         "on 200 held-out prompts the mean reward went",
     ):
         assert text.lower() in page.text.lower()
-    for text in ("0.05 to 0.21", "0.83 to 0.91", "0.88", "6.50", "0.87", "0.77", "4.25"):  # cards
-        assert text.replace("0.05 ", "0.051 ") in page.text
+    for text in ("0.051 to 0.21", "0.83 to 0.91", "0.88", "6.50", "0.87", "0.77", "4.25"):  # cards
+        assert text in page.text
     for text in (" text 0 at 0", " text 1 at 204800", "reward −0.50", "reward 0.50", "After 204,800 tokens"):  # samples
         assert text in page.text
     for text in ("clip_range", "2.13.0", '{"freeze": 2}', "textgym train TextGen-Sentiment-v0 --algo ppo --seed 7"):
         assert text in page.text
-    assert (
-        "absent" not in {v for _, n, v in page.attributes if n == "class"} or page.text.count("needs JavaScript") == 0
-    )
     assert "The run folder has no" not in page.text
 
 
@@ -243,7 +240,7 @@ def test_everything_is_escaped(run):
     quoted = '"' + NASTY.replace('"', '""').replace("\u2028", "").replace("\ud83d", "").replace("\x00", "") + '"'
     (run / "progress.csv").write_text(rows.replace("custom/thing", quoted))
     page = page_of(run)
-    assert "b" not in page.tags[page.tags.index("table") :] or "bold" not in _texts_in(page, "b")
+    assert "<b>bold" not in page.html and "<script>alert" not in page.html
     assert len([1 for attrs, _ in page.scripts if attrs.get("type") is None]) == 1
     assert not any("alert" in text for attrs, text in page.scripts if attrs.get("type") is None)
     shown = clean(NASTY)
@@ -251,10 +248,6 @@ def test_everything_is_escaped(run):
     data = page.data()
     assert data["episodes"][0]["prompt"] == data["episodes"][0]["text"][0] == data["episodes"][0]["finish"] == shown
     assert any("alert" in name for name in data["charts"])
-
-
-def _texts_in(page: Page, tag: str) -> str:
-    return " ".join(re.findall(rf"<{tag}>(.*?)</{tag}>", page.rawdata))
 
 
 def test_embedded_json_cannot_end_its_element():
@@ -307,7 +300,6 @@ def test_an_interrupted_run_has_no_results_after(run):
     (run / "progress.csv").write_text("\n".join([*rows[:50], rows[50][:9]]))  # killed while it wrote a line
     page = page_of(run)
     assert "stopped before the 204,800 tokens" in page.text and "trained the model bundled" in page.text
-    assert "50,176 tokens" in page.text or "50176" not in page.text
     assert "only the results before it" in page.text and "not measured" in page.text
     assert "Latest 204,800 tokens" in page.text
     assert len(read_run(run).progress.timesteps) == 49

@@ -266,7 +266,7 @@ def _policy(model: BaseAlgorithm | CausalLMPolicy) -> CausalLMPolicy:
 def _scored(setting: Setting, examples: Sequence[Example], written: list[list[int]]) -> list[Sample]:
     eos, completions = setting.tokenizer.eos_token_id, []
     for example, ids in zip(examples, written, strict=True):
-        text = setting.tokenizer.decode(ids)
+        text = setting.tokenizer.decode(ids, continues=True)
         reason: FinishReason = "stop" if ids[-1] == eos and len(ids) > setting.min_new_tokens else "length"
         completions.append(Completion(example.prompt, text, example.references, example.meta, tuple(ids), reason, text))
     rewards, parts = setting.reward.parts(completions)
@@ -278,7 +278,7 @@ def _scored(setting: Setting, examples: Sequence[Example], written: list[list[in
             parts={name: float(scores[i]) for name, scores in parts.items()},
             tokens=written[i],
             finish_reason="stop" if c.finish_reason == "stop" else "length",
-            is_success=setting.task.is_success(c),
+            is_success=setting.is_success(c),
         )
         for i, c in enumerate(completions)
     ]
