@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +30,8 @@ from textgym.rewards import Reward
 from textgym_agents import PPO, CausalLMPolicy
 from textgym_agents.decoding import Limits
 
+_logs = tempfile.TemporaryDirectory()  # SB3 makes a folder for every logger, even for one that writes nothing
+os.environ.setdefault("SB3_LOGDIR", _logs.name)
 torch.set_num_threads(1)  # models this small gain nothing from a second one, and lose much on a busy machine
 
 ENV_ID = "TextGen-Sentiment-v0"

@@ -72,7 +72,7 @@ def results(run: Run) -> str:
     ]
     if (before and before.success) or (after and after.success):
         text = "Share of held-out prompts that were solved."
-        cards.append(_interval_card("Success", "share of prompts, with 95% interval", text, before, after, "success"))
+        cards.append(_interval_card("Success", "share, with 95% interval", text, before, after, "success"))
     cards += [
         _card(
             "KL",
