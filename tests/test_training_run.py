@@ -19,12 +19,12 @@ from textgym.tokenization import ASSETS
 from textgym_agents import PPO, Decoding
 from textgym_agents.algorithms import hyperparameters_of, load_algorithm
 from textgym_agents.checkpoint import CheckpointError
-from textgym_agents.evaluation import evaluate, held_out, setting_of, write
-from textgym_agents.inspection import record_episodes
-from textgym_agents.recipes import recipe_for
-from textgym_agents.run_callbacks import CsvLog, Observer
-from textgym_agents.run_folder import RunError, RunFolder, find_run
-from textgym_agents.training import TrainingRun, make_config
+from textgym_agents.runs.callbacks import CsvLog, Observer
+from textgym_agents.runs.evaluation import evaluate, held_out, setting_of, write
+from textgym_agents.runs.folder import RunError, RunFolder, find_run
+from textgym_agents.runs.inspection import record_episodes
+from textgym_agents.runs.recipes import recipe_for
+from textgym_agents.runs.training import TrainingRun, make_config
 
 ENV = {"max_new_tokens": 8, "min_new_tokens": 2}
 TOTAL = 200  # tokens: seven rollouts of 4 episodes with at most 8 tokens

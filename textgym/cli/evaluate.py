@@ -53,9 +53,9 @@ def evaluate_run(
         raise TextGymError("--prompt-column and --prompt-words say how to read a file: give --prompts FILE too")
     with agents(console):
         from textgym_agents.algorithms import load_algorithm
-        from textgym_agents.evaluation import evaluate, held_out, setting_of
         from textgym_agents.models import load_model
-        from textgym_agents.run_folder import find_run
+        from textgym_agents.runs.evaluation import evaluate, held_out, setting_of
+        from textgym_agents.runs.folder import find_run
         from textgym_agents.sampling import Decoding
     with bad_input():
         folder, path = find_run(run)

@@ -137,7 +137,7 @@ def _load(policy: str, kwargs: dict[str, Any], device: str, console: Console) ->
     """The environment's arguments (those that the policy was trained with, unless given) and the saved algorithm."""
     with agents(console):
         from textgym_agents.algorithms import load_algorithm
-        from textgym_agents.run_folder import find_run
+        from textgym_agents.runs.folder import find_run
     with bad_input():
         folder, path = find_run(policy)
         model = load_algorithm(path, device=device)
@@ -149,7 +149,7 @@ def _load(policy: str, kwargs: dict[str, Any], device: str, console: Console) ->
 
 
 def _model_writer(model: Any, env: gym.Env[Any, Any], seed: int, decoding: dict[str, Any]) -> Writer:
-    from textgym_agents.evaluation import write as write_samples
+    from textgym_agents.runs.evaluation import write as write_samples
     from textgym_agents.sampling import Decoding
 
     setting = env.unwrapped.setting  # type: ignore[attr-defined]

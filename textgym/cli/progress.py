@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from textgym.cli.tables import duration
-from textgym_agents.run_callbacks import Observer
+from textgym_agents.runs.callbacks import Observer
 
 _SECONDS_BETWEEN_LINES = 5.0
 

@@ -28,7 +28,7 @@ from textgym.core import TextGymError
 from textgym.prompts import FixedPrompts
 
 if TYPE_CHECKING:
-    from textgym_agents.training import Result, TrainingRun
+    from textgym_agents.runs.training import Result, TrainingRun
 
 _RUN, _TRAINING = "Run folder", "Training"
 _WHEN_RESUMING = ("resume", "timesteps", "device")
@@ -130,7 +130,7 @@ def train(
         _check_alone(ctx)
         with agents(console):
             from textgym.cli.progress import TerminalObserver
-            from textgym_agents.training import TrainingRun
+            from textgym_agents.runs.training import TrainingRun
         observer = TerminalObserver(console)
         with bad_input():
             chosen = device if _is_given(ctx, "device") else None
@@ -158,7 +158,7 @@ def train(
             kwargs |= _room(name, kwargs, held_out)
         with agents(console):
             from textgym.cli.progress import TerminalObserver
-            from textgym_agents.training import TrainingRun, make_config
+            from textgym_agents.runs.training import TrainingRun, make_config
         observer = TerminalObserver(console)
         with bad_input():
             config = make_config(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from textgym_agents.run_folder import RunError
+from textgym_agents.runs.folder import RunError
 
 TIMESTEPS = "time/total_timesteps"
 FILES = ("config.json", "progress.csv", "samples.jsonl", "evaluation.json", "episodes.json")
@@ -69,7 +69,7 @@ class Measures:
 
 @dataclass(frozen=True)
 class Token:
-    """One token of a recorded episode; see :func:`textgym_agents.inspection.record_episodes`."""
+    """One token of a recorded episode; see :func:`textgym_agents.runs.inspection.record_episodes`."""
 
     text: str
     probability: float

@@ -15,7 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, TensorBoardOutputFormat, filter_excluded_keys
 from torch.utils.tensorboard import SummaryWriter
 
-from textgym_agents.run_folder import RunFolder
+from textgym_agents.runs.folder import RunFolder
 
 KEPT_CHECKPOINTS = 3
 

@@ -11,10 +11,10 @@ import torch
 from transformers import PreTrainedModel
 
 from textgym.core import Example
-from textgym_agents.evaluation import setting_of, write
 from textgym_agents.losses import gae
 from textgym_agents.on_policy import OnPolicyTextAlgorithm
-from textgym_agents.scoring import score_tokens
+from textgym_agents.runs.evaluation import setting_of, write
+from textgym_agents.runs.scoring import score_tokens
 
 
 def record_episodes(

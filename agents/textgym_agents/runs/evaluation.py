@@ -19,8 +19,8 @@ from textgym.metrics import bootstrap_interval, distinct_n
 from textgym.prompts import FixedPrompts
 from textgym_agents.decoding import Limits
 from textgym_agents.policies import CausalLMPolicy
+from textgym_agents.runs.scoring import score_tokens
 from textgym_agents.sampling import Decoding
-from textgym_agents.scoring import score_tokens
 
 Interval = tuple[float, float, float]
 """A mean, and the lower and upper end of its bootstrap interval."""

@@ -19,13 +19,13 @@ from transformers import PreTrainedModel
 from textgym.envs.episodes import Setting
 from textgym.prompts import FixedPrompts
 from textgym_agents.algorithms import ALGORITHMS, check_device, hyperparameters_of, load_algorithm
-from textgym_agents.evaluation import Evaluation, evaluate, held_out, setting_of, write
-from textgym_agents.inspection import record_episodes
 from textgym_agents.models import load_model
 from textgym_agents.on_policy import OnPolicyTextAlgorithm
-from textgym_agents.recipes import recipe_for
-from textgym_agents.run_callbacks import CsvLog, Observer, ObserverLog, RunCallback, StopSignals, TensorBoardLog
-from textgym_agents.run_folder import RunConfig, RunFolder
+from textgym_agents.runs.callbacks import CsvLog, Observer, ObserverLog, RunCallback, StopSignals, TensorBoardLog
+from textgym_agents.runs.evaluation import Evaluation, evaluate, held_out, setting_of, write
+from textgym_agents.runs.folder import RunConfig, RunFolder
+from textgym_agents.runs.inspection import record_episodes
+from textgym_agents.runs.recipes import recipe_for
 from textgym_agents.vec_env import vectorised
 
 SAMPLED_PROMPTS = 12
@@ -46,7 +46,7 @@ def make_config(
     checkpoint_every: int | None = None,
     **settings: Any,
 ) -> RunConfig:
-    """The configuration of a run: what is given, and defaults from :mod:`textgym_agents.recipes` for the rest.
+    """The configuration of a run: what is given, and defaults from :mod:`textgym_agents.runs.recipes` for the rest.
 
     Args:
         env_id: Environment id.

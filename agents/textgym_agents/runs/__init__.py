@@ -1,0 +1,1 @@
+"""Training runs from end to end: recipes, folders, evaluation, and looking inside an episode."""
