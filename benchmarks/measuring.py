@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,9 +40,22 @@ class Timing:
         return {**asdict(self), "median": self.median}
 
 
-def _busy() -> tuple[float, float, float]:
-    """Wall clock, CPU seconds of the whole machine, CPU seconds of this process and the children it waited for."""
-    own = sum(os.times()[:4])
+Clocks = tuple[float, float, float]
+"""Wall clock, CPU seconds of the whole machine, CPU seconds of our own processes."""
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """CPU seconds that a process and the children it waited for have used so far; 0 once it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()  # the name before may hold spaces
+    except (OSError, IndexError):
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def look_at_clocks(workers: Iterable[int] = ()) -> Clocks:
+    """Now. Own are this process with the children it waited for, and the ``workers``, running children's process ids."""
+    own = sum(os.times()[:4]) + sum(cpu_seconds_of(pid) for pid in workers)
     if not _STAT.exists():
         return time.perf_counter(), own, own
     ticks = [int(x) for x in _STAT.read_text().split("\n", 1)[0].split()[1:]]
@@ -50,19 +63,19 @@ def _busy() -> tuple[float, float, float]:
     return time.perf_counter(), working / os.sysconf("SC_CLK_TCK"), own
 
 
-def foreign_share(before: tuple[float, float, float], after: tuple[float, float, float]) -> float:
+def foreign_share(before: Clocks, after: Clocks) -> float:
     """Share of all cores that others used between two looks at the clocks, in [0, 1]."""
     wall, machine, own = (b - a for a, b in zip(before, after, strict=True))
     return min(1.0, max(0.0, machine - own) / max(wall * CORES, 1e-9))
 
 
-def wait_until_quiet(limit: float, patience: float) -> bool:
+def wait_until_quiet(limit: float, patience: float, workers: Iterable[int] = ()) -> bool:
     """Waits until others use less than ``limit`` of the machine; at most ``patience`` seconds. Whether they do."""
-    end = time.perf_counter() + patience
+    end, workers = time.perf_counter() + patience, tuple(workers)
     while True:
-        before = _busy()
+        before = look_at_clocks(workers)
         time.sleep(0.4)
-        if foreign_share(before, _busy()) < limit:
+        if foreign_share(before, look_at_clocks(workers)) < limit:
             return True
         if time.perf_counter() > end:
             return False
@@ -88,9 +101,9 @@ def alternate(
             timing, began = timings[name], time.perf_counter()
             wait_until_quiet(limit, max(0.0, left))
             left -= time.perf_counter() - began
-            before = _busy()
+            before = look_at_clocks()
             call()
-            after = _busy()
+            after = look_at_clocks()
             share = foreign_share(before, after)
             if share > limit and left > 0:
                 timing.discarded += 1

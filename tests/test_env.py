@@ -259,17 +259,18 @@ def test_budget_of_one_token():
 
 
 class Counting:
-    """Wraps a tokenizer's source and counts the texts that are decoded."""
+    """Counts the texts that tokenizers decode."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.decoded = 0
-        plain = TextTokenizer.decode_batch
+        plain = TextTokenizer.decode_rows
 
-        def decode_batch(tokenizer: TextTokenizer, batch: Any, **kwargs: Any) -> list[str]:
-            self.decoded += len(batch)
-            return plain(tokenizer, batch, **kwargs)
+        def decode_rows(tokenizer: TextTokenizer, ids: Any, lengths: Any) -> list[str]:
+            self.decoded += len(ids)
+            return plain(tokenizer, ids, lengths)
 
-        monkeypatch.setattr(TextTokenizer, "decode_batch", decode_batch)
+        monkeypatch.setattr(TextTokenizer, "decode_rows", decode_rows)
+        monkeypatch.setattr(TextTokenizer, "decode_batch", None)  # calling it would fail
 
 
 def test_nothing_is_decoded_before_the_end(monkeypatch):
@@ -325,6 +326,12 @@ def test_hold():
         assert (shown(obs), reward, terminated, truncated, info) == (". . . . . . hi we A", 0.0, False, False, {})
     env.reset(options=START)
     assert shown(env.step(B)[0]) == ". . . . . . hi we B"
+
+
+def test_hold_before_the_first_reset():
+    env = monologue()
+    env.hold()
+    assert shown(env.step(A)[0]) == " ".join("." * env.setting.width)
 
 
 def test_hold_after_the_end():

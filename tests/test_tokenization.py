@@ -153,6 +153,74 @@ def test_gpt2_in_an_environment(shared_data):
     assert envs.unwrapped.action_masks().all(), "its padding token is its end token, which is allowed"
 
 
+# ---- rows, as environments decode them ------------------------------------------------------------------------------
+
+
+def byte_level() -> Tokenizer:
+    """One token a byte, a few merges, and added tokens with letters that stand for no byte; some ids are missing."""
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    vocabulary = {letter: i for i, letter in enumerate(sorted(letters))}
+    source = Tokenizer(models.BPE({**vocabulary, "ab": 300, "\u0120a": 301}, [("a", "b"), ("\u0120", "a")]))
+    source.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    source.decoder = decoders.ByteLevel()
+    source.add_special_tokens([AddedToken("</s>", special=True), AddedToken("a", special=True)])
+    source.add_tokens([AddedToken("two words"), AddedToken("日本"), AddedToken("Größe")])
+    return source
+
+
+def bundled() -> Tokenizer:
+    return load_tokenizer().source
+
+
+def prefixed() -> Tokenizer:
+    """Decodes a first word without its space, and so has to be decoded after another one."""
+    source = byte_level()
+    source.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+    return source
+
+
+def assert_rows_equal_batch(tokenizer: TextTokenizer, rng: np.random.Generator, ids: np.ndarray) -> None:
+    rows = rng.choice(ids, size=(300, 12))
+    lengths = rng.integers(0, 13, size=300)
+    batch = [row[:length] for row, length in zip(rows.tolist(), lengths.tolist(), strict=True)]
+    wanted = tokenizer.decode_batch(batch, continues=True)
+    assert tokenizer.decode_rows(rows, lengths) == wanted
+    assert len(set(wanted)) > 100
+
+
+@pytest.mark.parametrize("source", [byte_level, bundled, metaspace, word_pieces, word_tokenizer, prefixed])
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_are_decoded_as_batches_are(source, seed):
+    tokenizer = load_tokenizer(source())
+    assert_rows_equal_batch(tokenizer, np.random.default_rng(seed), np.arange(tokenizer.vocab_size))
+
+
+@pytest.mark.parametrize("source", [byte_level, bundled])
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_of_broken_letters_are_decoded_as_batches_are(source, seed):
+    """Bytes that make no valid UTF-8, or only sometimes: cut short, overlong, surrogates, beyond the last letter."""
+    tokenizer, rng = load_tokenizer(source()), np.random.default_rng(seed)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    one_byte = [tokenizer.source.token_to_id(letter) for letter in alphabet]
+    broken = [i for i in one_byte if tokenizer.decode([i]) == "\ufffd"]
+    assert (len(one_byte), len(broken)) == (256, 128), "every byte from 128 on"
+    assert_rows_equal_batch(tokenizer, rng, np.array(broken))
+    assert_rows_equal_batch(tokenizer, rng, np.array([*broken, *one_byte]))
+
+
+def test_rows_of_gpt2_are_decoded_as_batches_are(shared_data):
+    tokenizer = load_tokenizer(gpt2_folder(shared_data))
+    assert_rows_equal_batch(tokenizer, np.random.default_rng(0), np.arange(tokenizer.vocab_size))
+
+
+@pytest.mark.parametrize("tokenizer", [byte_level, metaspace])
+def test_no_rows(tokenizer):
+    rows = np.zeros((0, 0), dtype=np.int64)
+    assert load_tokenizer(tokenizer()).decode_rows(rows, np.zeros(0, dtype=np.int64)) == []
+    rows = np.zeros((2, 0), dtype=np.int64)
+    assert load_tokenizer(tokenizer()).decode_rows(rows, np.zeros(2, dtype=np.int64)) == ["", ""]
+
+
 # ---- what tokenizers do differently ---------------------------------------------------------------------------------
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from env_helpers import BAR, END, A, B, Talk, Watched, assert_same, shown, word_tokenizer
+from env_helpers import BAR, END, PAD, WORDS, YOU, A, B, Talk, Watched, assert_same, shown, word_tokenizer
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList, NormalizeReward, RecordEpisodeStatistics
 
 from textgym import Example
-from textgym.core import TextGymError
+from textgym.core import Completion, TextGymError
 from textgym.envs import TextGenEnv, TextGenVectorEnv
 from textgym.rewards import Length, Sentiment, Shaped
 
@@ -213,6 +213,98 @@ def test_observations_are_fresh_arrays():
             value[:] = 1
     third, *_ = envs.step([B, B, B])
     assert third["completion_mask"].sum() == 6
+
+
+class Plain:
+    """One slot's observation, built from lists: what the environment's buffers must show."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.prompt: list[int] = []
+        self.after: list[tuple[int, int]] = []  # tokens, and whether they are the policy's
+
+    def begin(self, prompt: str) -> None:
+        self.prompt, self.after = [WORDS.index(word) for word in prompt.split()], []
+
+    def append(self, token: int) -> None:
+        self.after.append((token, 1))
+        if token == BAR and [token for token, own in self.after if own][-2:] != [BAR, BAR]:
+            self.after.append((YOU, 0))
+
+    def observe(self) -> dict[str, np.ndarray]:
+        ids, own = [*self.prompt, *(t for t, _ in self.after)], [0] * len(self.prompt) + [own for _, own in self.after]
+        left = self.width - len(ids)
+        return {
+            "input_ids": np.array([PAD] * left + ids, dtype=np.int64),
+            "attention_mask": np.array([0] * left + [1] * len(ids), dtype=np.int8),
+            "completion_mask": np.array([0] * left + own, dtype=np.int8),
+        }
+
+
+@pytest.mark.parametrize("ends", [0.0, 0.2], ids=["lockstep", "apart"])
+@pytest.mark.parametrize("answers", [False, True], ids=["alone", "turns"])
+def test_observations_over_many_episodes(ends, answers):
+    """Nothing of an earlier episode, with a longer prompt or other replies, shows in a later one."""
+    prompts = ["hi", "we you", "a b c", "you hi we"]
+    envs = toys(5, task=Talk(answer="you"), prompts=prompts, autoreset_mode="SameStep")
+    slots, rng = [Plain(envs.setting.width) for _ in range(5)], np.random.default_rng(0)
+    obs, infos = envs.reset(seed=0)
+    for slot, prompt in zip(slots, infos["prompt"], strict=True):
+        slot.begin(prompt)
+    for _ in range(90):
+        actions = rng.choice([A, B, BAR] if answers else [A, B], size=5)
+        actions[rng.random(5) < ends] = END
+        obs, _, terminated, _, infos = envs.step(actions)
+        for k, slot in enumerate(slots):
+            token = int(actions[k])
+            if terminated[k]:
+                slot.after.append((token, 1))
+                assert_same(infos["final_obs"][k], slot.observe())
+                slot.begin(infos["prompt"][k])
+            else:
+                slot.append(token)
+        for key in obs:
+            assert_same(obs[key], np.stack([slot.observe()[key] for slot in slots]))
+            assert obs[key].flags.c_contiguous and obs[key].flags.writeable
+
+
+def test_observations_share_no_memory():
+    envs = toys(3, autoreset_mode="SameStep", max_new_tokens=2)
+    made = [envs.reset(seed=0)[0]]
+    for _ in range(4):
+        obs, _, _, _, infos = envs.step([A, A, B])
+        made.append(obs)
+        if "final_obs" in infos:
+            made += list(infos["final_obs"])
+    arrays = [array for obs in made for array in obs.values()]
+    assert len(arrays) == 3 * (5 + 2 * 3)
+    for i, array in enumerate(arrays):
+        assert not any(np.shares_memory(array, other) for other in arrays[:i])
+
+
+class Sometimes(Talk):
+    """Knows success only of what is not empty."""
+
+    def is_success(self, completion: Completion) -> bool | None:
+        return "a" in completion.text if completion.text else None
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
+def test_success_is_left_out_where_the_task_does_not_know_it(mode):
+    kwargs: dict[str, Any] = {"task": Sometimes(), "tokenizer": word_tokenizer()}
+    native = TextGenVectorEnv(**kwargs, num_envs=3, autoreset_mode=mode)
+    single = SyncVectorEnv([lambda: TextGenEnv(**kwargs)] * 3, autoreset_mode=mode)
+    assert_same(record(native, mode), record(single, mode))
+    native.reset(seed=0)
+    native.step([A, A, B])
+    native.reset(options={"reset_mask": np.array([False, True, False])})
+    *_, infos = native.step([END, END, A])
+    final = infos["final_info"] if mode == AutoresetMode.SAME_STEP else infos
+    assert (final["_completion"].tolist(), final["_is_success"].tolist()) == ([True, True, False], [True, False, False])
+    assert final["is_success"].tolist() == [True, False, False] and final["is_success"].dtype == np.bool_
+    native.reset(seed=0)
+    *_, infos = native.step([END, END, END])
+    assert "is_success" not in (infos["final_info"] if mode == AutoresetMode.SAME_STEP else infos)
 
 
 # ---- seeds, groups, state -------------------------------------------------------------------------------------------

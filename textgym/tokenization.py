@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer as FastTokenizer
+from tokenizers import decoders, pre_tokenizers
 
 from textgym.core import TextGymError, expected
 
@@ -42,6 +43,7 @@ class TextTokenizer:
             TokenizerError: It has no end token.
         """
         self.source = source
+        self._bytes: npt.NDArray[np.object_] | None = None  # (V,), of a byte-level tokenizer
         if isinstance(source, FastTokenizer):
             if source.padding or source.truncation:  # would put padding into prompts, or cut them without a word
                 source = FastTokenizer.from_str(source.to_str())
@@ -52,6 +54,8 @@ class TextTokenizer:
             eos = next((i for t in _END_TOKENS if (i := source.token_to_id(t)) is not None), None)
             pad = next((i for t in _PAD_TOKENS if (i := source.token_to_id(t)) is not None), None)
             self._special = {i for i, token in source.get_added_tokens_decoder().items() if token.special}
+            if isinstance(source.decoder, decoders.ByteLevel):
+                self._bytes = _bytes_of_tokens(source, vocabulary)
         elif hasattr(source, "convert_ids_to_tokens") and hasattr(source, "eos_token_id"):
             self._fast = None
             vocabulary = source.get_vocab()
@@ -105,6 +109,20 @@ class TextTokenizer:
         options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
         return [str(self.source.decode(ids, **options)) for ids in kept]
 
+    def decode_rows(self, ids: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> list[str]:
+        """What ``decode_batch(..., continues=True)`` makes of the beginnings of rows; several times faster if byte-level.
+
+        Args:
+            ids: Token ids in ``[0, V)``, shape ``(n, T)``.
+            lengths: How many of each row count, shape ``(n,)``.
+        """
+        counts = lengths.tolist()
+        if self._bytes is None or self._anchor:
+            rows = [row[:count] for row, count in zip(ids.tolist(), counts, strict=True)]
+            return self.decode_batch(rows, continues=True)
+        pieces = self._bytes[ids].tolist()
+        return [b"".join(row[:count]).decode(errors="replace") for row, count in zip(pieces, counts, strict=True)]
+
     def _find_anchor(self) -> list[int]:
         """A token to put before those that continue a text, if decoding them by themselves gives something else."""
         ids = self.encode("a b")
@@ -122,6 +140,26 @@ class TextTokenizer:
             else:
                 names.append(str(self.source.convert_ids_to_tokens(i)))
         return names
+
+
+def _bytes_of_tokens(source: FastTokenizer, vocabulary: Mapping[str, int]) -> npt.NDArray[np.object_]:
+    """The bytes that each token of a byte-level tokenizer stands for, none for special tokens and gaps, shape ``(V,)``.
+
+    Joined and read as UTF-8, they give what the tokenizer decodes.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())  # 256 letters: visible bytes stand for themselves
+    byte_of = {letter: ord(letter) for letter in alphabet if ord(letter) < 256}
+    byte_of.update(zip(alphabet[len(byte_of) :], (b for b in range(256) if chr(b) not in byte_of), strict=True))
+    special = {token.content for token in source.get_added_tokens_decoder().values() if token.special}
+    found = np.full(max(vocabulary.values()) + 1, b"", dtype=object)
+    for i in set(vocabulary.values()):
+        token = source.id_to_token(i) or ""
+        if token not in special:
+            try:
+                found[i] = bytes(map(byte_of.__getitem__, token))
+            except KeyError:  # an added token with a letter that is none of these: it stands for itself
+                found[i] = token.encode()
+    return found
 
 
 def load_tokenizer(tokenizer: object = "bundled") -> TextTokenizer:

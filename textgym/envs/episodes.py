@@ -4,12 +4,14 @@ Both the single and the vector environment are thin shells around :class:`Episod
 
 Tokens of slot ``i`` lie in one row of a buffer, the prompt ending at column ``width``; what is appended goes to its right. An
 observation is the window of ``width`` columns that ends at the newest token, so a step writes one number and moves no text.
+The masks are buffers of the same shape, right of the prompt filled in beforehand: no window shows what is not yet written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,10 @@ from textgym.tokenization import TextTokenizer, load_tokenizer
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 Observation = dict[str, npt.NDArray[Any]]
+Columns = dict[str, list[Any]]
+"""The infos of several episodes, a key at a time; ``None`` where an episode has no such entry."""
+
+_FINISH_REASONS: tuple[FinishReason | None, ...] = (None, "stop", "length")
 
 
 class InvalidActionError(TextGymError, ValueError):
@@ -157,15 +163,14 @@ class Episodes:
         """Args: setting: What the episodes have in common. n: How many."""
         self.setting = setting
         width, room = setting.width, setting.max_new_tokens + setting.task.max_reply_tokens
-        pad = setting.tokenizer.pad_token_id
-        self._ids = np.full((n, width + room), pad, dtype=np.int64)
-        self._by_policy = np.zeros((n, width + room), dtype=np.int8)
-        self._columns = np.arange(width)
+        self._ids = np.full((n, width + room), setting.tokenizer.pad_token_id, dtype=np.int64)
+        self._seen = np.ones((n, width + room), dtype=np.int8)  # false left of the prompt
+        self._by_policy = np.ones((n, width + room), dtype=np.int8)  # false up to the prompt's end, and in replies
+        self._seen[:, :width] = self._by_policy[:, :width] = 0
         self.appended = np.zeros(n, dtype=np.int64)  # tokens after the prompt
         self.written = np.zeros(n, dtype=np.int64)  # ... of these, the policy's own
-        self.prompt_lengths = np.zeros(n, dtype=np.int64)
         self.examples: list[Example] = [Example("")] * n
-        self.finish_reasons: list[FinishReason | None] = [None] * n
+        self._finish = np.zeros(n, dtype=np.int8)  # indices of _FINISH_REASONS
         self._potentials = np.zeros(n, dtype=np.float32)
 
     def begin(self, slots: IntArray, examples: Sequence[Example]) -> None:
@@ -174,18 +179,21 @@ class Episodes:
         Raises:
             PromptError: A prompt is empty or longer than ``max_prompt_tokens``.
         """
-        width, pad = self.setting.width, self.setting.tokenizer.pad_token_id
-        encoded = self.setting.encode_prompts(examples)
-        self._ids[slots] = pad
-        for slot, example, ids in zip(slots.tolist(), examples, encoded, strict=True):
-            self._ids[slot, width - len(ids) : width] = ids
-            self.prompt_lengths[slot] = len(ids)
+        setting, width = self.setting, self.setting.width
+        encoded = setting.encode_prompts(examples)
+        lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
+        seen = np.arange(width) >= width - lengths[:, None]  # (m, L)
+        ids = np.full(seen.shape, setting.tokenizer.pad_token_id, dtype=np.int64)
+        ids[seen] = np.fromiter(chain.from_iterable(encoded), dtype=np.int64, count=int(lengths.sum()))
+        self._ids[slots, :width] = ids
+        self._seen[slots, :width] = seen
+        if setting.task.turn_end is not None:  # the last episode's replies
+            self._by_policy[slots, width:] = 1
+        self.appended[slots] = self.written[slots] = self._finish[slots] = 0
+        for slot, example in zip(slots.tolist(), examples, strict=True):
             self.examples[slot] = example
-            self.finish_reasons[slot] = None
-        self._by_policy[slots] = 0
-        self.appended[slots] = self.written[slots] = 0
-        if self.setting.reward.dense:
-            self._potentials[slots] = checked_scores(self.setting.reward, self.completions(slots), potential=True)
+        if setting.reward.dense:
+            self._potentials[slots] = checked_scores(setting.reward, self.completions(slots), potential=True)
 
     def step(self, slots: IntArray, actions: IntArray) -> tuple[npt.NDArray[np.float32], BoolArray]:
         """Appends one token to each of ``slots``.
@@ -200,16 +208,13 @@ class Episodes:
             ``(m,)``. The rewards of ended episodes come from :meth:`score`.
         """
         setting = self.setting
-        column = setting.width + self.appended[slots]
-        self._ids[slots, column] = actions
-        self._by_policy[slots, column] = 1
-        self.appended[slots] += 1
-        self.written[slots] += 1
-        written = self.written[slots]
+        appended, written = self.appended[slots], self.written[slots] + 1
+        self._ids[slots, setting.width + appended] = actions
+        self.appended[slots], self.written[slots] = appended + 1, written
         stopped = (actions == setting.tokenizer.eos_token_id) & (written > setting.min_new_tokens)
         ended = stopped | (written >= setting.max_new_tokens)
-        for k in np.flatnonzero(ended):
-            self.finish_reasons[slots[k]] = "stop" if stopped[k] else "length"
+        if ended.any():
+            self._finish[slots] = 2 * ended - stopped
         if setting.task.turn_end is not None:
             self._reply(slots[setting.ends_turn[actions] & ~ended])
         rewards = np.zeros(len(slots), dtype=np.float32)
@@ -235,68 +240,68 @@ class Episodes:
                         f"max_reply_tokens={self.setting.task.max_reply_tokens}"
                     )
                 self._ids[slot, column : column + len(ids)] = ids
+                self._by_policy[slot, column : column + len(ids)] = 0
                 self.appended[slot] += len(ids)
 
-    def score(self, slots: IntArray) -> tuple[npt.NDArray[np.float32], list[dict[str, Any]]]:
-        """Final rewards of ended episodes, shape ``(m,)``, and the ``info`` of each, all scored in one call."""
+    def score(self, slots: IntArray) -> tuple[npt.NDArray[np.float32], Columns]:
+        """Final rewards of ended episodes, shape ``(m,)``, and their infos (lists of ``m``), all scored in one call."""
         completions = self.completions(slots)
         rewards, parts = self.setting.reward.parts(completions)
-        infos = []
-        for k, completion in enumerate(completions):
-            info: dict[str, Any] = {
-                "prompt": completion.prompt,
-                "completion": completion.text,
-                "references": list(completion.references),
-                "finish_reason": completion.finish_reason,
-            }
-            if (success := self.setting.is_success(completion)) is not None:
-                info["is_success"] = success
-            info.update({f"reward/{name}": float(scores[k]) for name, scores in parts.items()})
-            infos.append(info)
+        infos: Columns = {
+            "prompt": [c.prompt for c in completions],
+            "completion": [c.text for c in completions],
+            "references": [list(c.references) for c in completions],
+            "finish_reason": [c.finish_reason for c in completions],
+            "is_success": [self.setting.is_success(c) for c in completions],
+        }
+        for name, scores in parts.items():
+            infos[f"reward/{name}"] = np.asarray(scores, dtype=np.float64).tolist()
         return rewards, infos
 
     def completions(self, slots: IntArray) -> list[Completion]:
         """What has been written so far in ``slots``, as rewards see it. Decodes, so it costs time."""
-        width, appended = self.setting.width, self.appended[slots].tolist()
-        everything: list[list[int]] = [
-            self._ids[slot, width : width + n].tolist() for slot, n in zip(slots.tolist(), appended, strict=True)
-        ]
-        texts = transcripts = self._decode(everything)
-        own = everything
-        if self.setting.task.turn_end is not None:  # others may have spoken
-            mask = self._by_policy[slots, width:].tolist()
-            own = [
-                [i for i, m in zip(ids, chosen, strict=False) if m]
-                for ids, chosen in zip(everything, mask, strict=True)
-            ]
-            texts = self._decode(own)
+        width, decode = self.setting.width, self.setting.tokenizer.decode_rows
+        lengths = self.appended[slots]
+        rows = self._ids[slots, width : width + lengths.max(initial=0)]  # (m, T)
+        texts = transcripts = decode(rows, lengths)
+        if self.setting.task.turn_end is not None:  # others may have spoken: the policy's own tokens to the front
+            others = self._by_policy[slots, width : width + rows.shape[1]] == 0
+            rows = np.take_along_axis(rows, np.argsort(others, axis=1, kind="stable"), axis=1)
+            lengths = self.written[slots]
+            texts = decode(rows, lengths)
         return [
             Completion(
                 prompt=(example := self.examples[slot]).prompt,
                 text=text,
                 references=example.references,
                 meta=example.meta,
-                token_ids=tuple(ids),
-                finish_reason=self.finish_reasons[slot],
+                token_ids=tuple(ids[:length]),
+                finish_reason=_FINISH_REASONS[finish],
                 transcript=transcript,
             )
-            for slot, ids, text, transcript in zip(slots.tolist(), own, texts, transcripts, strict=True)
+            for slot, finish, ids, length, text, transcript in zip(
+                slots.tolist(),
+                self._finish[slots].tolist(),
+                rows.tolist(),
+                lengths.tolist(),
+                texts,
+                transcripts,
+                strict=True,
+            )
         ]
-
-    def _decode(self, batch: list[list[int]]) -> list[str]:
-        return self.setting.tokenizer.decode_batch(batch, continues=True)
 
     def observe(self, slots: IntArray | None = None) -> Observation:
         """Observations of ``slots`` (of all, if ``None``), each entry of shape ``(m, L)`` and newly made."""
-        width, rows = self.setting.width, slice(None) if slots is None else slots
-        start_of = self.appended[rows]
-        start = int(start_of[0])
-        if (start_of == start).all():  # in lockstep: a plain copy
-            ids, own = (np.array(a[rows, start : start + width]) for a in (self._ids, self._by_policy))
+        width = self.setting.width
+        buffers: tuple[npt.NDArray[Any], ...] = (self._ids, self._seen, self._by_policy)
+        starts = self.appended if slots is None else self.appended[slots]
+        first = int(starts[0])
+        if (starts == first).all():  # in lockstep: a plain copy
+            windows = (a[:, first : first + width] for a in buffers)
+            ids, seen, own = (a.copy() if slots is None else a[slots] for a in windows)
         else:
-            index = np.arange(len(start_of)) if slots is None else slots
-            ids, own = (sliding_window_view(a, width, axis=1)[index, start_of] for a in (self._ids, self._by_policy))
-        seen = (self._columns >= width - self.prompt_lengths[rows, None] - start_of[:, None]).view(np.int8)
+            rows = np.arange(len(starts)) if slots is None else slots
+            ids, seen, own = (sliding_window_view(a, width, axis=1)[rows, starts] for a in buffers)
         return {"input_ids": ids, "attention_mask": seen, "completion_mask": own}
 
     def action_masks(self, slots: IntArray | None = None) -> BoolArray:

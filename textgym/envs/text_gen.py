@@ -118,7 +118,8 @@ class TextGenEnv(gym.Env[Observation, int]):
         if ended[0]:
             self._running = False
             final, infos = self._episodes.score(_SLOT)
-            rewards, info = rewards + final, infos[0]
+            rewards = rewards + final
+            info = {key: values[0] for key, values in infos.items() if values[0] is not None}
         self._last_reward += float(rewards[0])
         if self.render_mode == "human":
             self.render()

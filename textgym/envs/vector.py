@@ -13,7 +13,16 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from textgym.core import Example, TextGymError, expected, whole_number
-from textgym.envs.episodes import BoolArray, Episodes, IntArray, Observation, check_actions, make_setting, start_from
+from textgym.envs.episodes import (
+    BoolArray,
+    Columns,
+    Episodes,
+    IntArray,
+    Observation,
+    check_actions,
+    make_setting,
+    start_from,
+)
 from textgym.envs.text_gen import view
 from textgym.rendering import make_renderer
 from textgym.tasks import Task
@@ -139,9 +148,9 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
         )
         self._seed(seed, mask)
         slots = np.flatnonzero(mask)
-        rows = self._begin(slots, [asked[slot] for slot in slots] if asked else None)
+        begun = self._begin(slots, [asked[slot] for slot in slots] if asked else None)
         self._begun = True
-        return self._episodes.observe(), self._columns(slots, rows)
+        return self._episodes.observe(), self._infos((slots, begun))
 
     def step(self, actions: Array) -> tuple[Observation, Array, BoolArray, BoolArray, dict[str, Any]]:
         """Appends ``actions[i]`` to slot ``i``.
@@ -170,7 +179,7 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
         paid, ended = self._episodes.step(live, tokens)
         done = live[ended]
         self._waiting[done] = True
-        finals: list[dict[str, Any]] = []
+        finals: Columns = {}
         if len(done):
             scores, finals = self._episodes.score(done)
             paid[ended] += scores
@@ -182,10 +191,10 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
         infos: dict[str, Any] = {}
         if self.autoreset_mode != AutoresetMode.SAME_STEP:
             restarted = np.flatnonzero(due)
-            infos = self._columns(np.concatenate((done, restarted)), finals + self._begin(restarted))
+            infos = self._infos((done, finals), (restarted, self._begin(restarted)))
         elif len(done):
             infos = self._final_infos(done, finals)
-            infos.update(self._columns(done, self._begin(done)))
+            infos.update(self._infos((done, self._begin(done))))
         return self._episodes.observe(), rewards, terminated, np.zeros(self.num_envs, dtype=np.bool_), infos
 
     def action_masks(self) -> BoolArray:
@@ -227,16 +236,16 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
             return None
         return tuple(self._renderer(view(self._episodes, i, float(self._returns[i]))) for i in range(self.num_envs))
 
-    def _begin(self, slots: IntArray, examples: list[Example] | None = None) -> list[dict[str, Any]]:
-        """Starts episodes, from drawn examples if none are given; returns the info of each."""
+    def _begin(self, slots: IntArray, examples: list[Example] | None = None) -> Columns:
+        """Starts episodes, from drawn examples if none are given; returns their infos."""
         if not len(slots):
-            return []
+            return {}
         if examples is None:
-            examples = [self.setting.prompts.draw(self._generators[slot]) for slot in slots]
+            examples = [self.setting.prompts.draw(self._generators[slot]) for slot in slots.tolist()]
         self._episodes.begin(slots, examples)
         self._waiting[slots] = self._held[slots] = False
         self._returns[slots] = 0
-        return [{"prompt": example.prompt} for example in examples]
+        return {"prompt": [example.prompt for example in examples]}
 
     def _reset_mask(self, options: Mapping[str, Any] | None) -> BoolArray:
         everywhere = np.ones(self.num_envs, dtype=np.bool_)
@@ -279,30 +288,33 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
                 self._generators += [generator for generator, _ in pairs]
                 self._seeds += [number for _, number in pairs]
 
-    def _columns(self, slots: IntArray, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The infos that ``VectorEnv._add_info`` makes of ``rows[k]`` for ``slots[k]``, made a key at a time: much faster."""
-        found: dict[str, tuple[list[int], list[Any]]] = {}
-        for slot, row in zip(slots.tolist(), rows, strict=True):
-            for key, value in row.items():
-                at, values = found.setdefault(key, ([], []))
-                at.append(slot)
-                values.append(value)
+    def _infos(self, *parts: tuple[IntArray, Columns]) -> dict[str, Any]:
+        """What ``VectorEnv._add_info`` makes of an info a slot, made a key at a time: much faster.
+
+        Args:
+            parts: Slots, and for each key their values.
+        """
         infos: dict[str, Any] = {}
-        for key, (at, values) in found.items():
-            kind = type(values[0]) if type(values[0]) in (bool, int, float) else object
-            column = (
-                np.full(self.num_envs, None, dtype=object) if kind is object else np.zeros(self.num_envs, dtype=kind)
-            )
-            column[at] = np.fromiter(values, dtype=kind, count=len(values))
-            mask = np.zeros(self.num_envs, dtype=np.bool_)
-            mask[at] = True
-            infos[key], infos[f"_{key}"] = column, mask
+        for slots, columns in parts:
+            for key, values in columns.items():
+                at = slots
+                if None in values:
+                    at = slots[[value is not None for value in values]]
+                    values = [value for value in values if value is not None]
+                    if not values:
+                        continue
+                if key not in infos:
+                    kind = type(values[0]) if type(values[0]) in (bool, int, float) else object
+                    infos[key] = np.full(self.num_envs, None if kind is object else 0, dtype=kind)
+                    infos[f"_{key}"] = np.zeros(self.num_envs, dtype=np.bool_)
+                infos[key][at] = np.fromiter(values, dtype=infos[key].dtype, count=len(values))
+                infos[f"_{key}"][at] = True
         return infos
 
-    def _final_infos(self, done: IntArray, finals: list[dict[str, Any]]) -> dict[str, Any]:
-        observations = self._episodes.observe(done)
+    def _final_infos(self, done: IntArray, finals: Columns) -> dict[str, Any]:
         rows = [
-            {"final_obs": {key: value[k] for key, value in observations.items()}, "final_info": None}
-            for k in range(len(done))
+            {"input_ids": ids, "attention_mask": seen, "completion_mask": own}
+            for ids, seen, own in zip(*self._episodes.observe(done).values(), strict=True)
         ]
-        return {**self._columns(done, rows), "final_info": self._columns(done, finals)}
+        infos = self._infos((done, {"final_obs": rows}))
+        return {**infos, "final_info": self._infos((done, finals)), "_final_info": infos["_final_obs"].copy()}
