@@ -1,0 +1,38 @@
+"""Where a rollout's time goes: the share of attention, from torch's profiler, in a rollout that is not timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch.profiler import ProfilerActivity, profile
+
+FUSED = (
+    "aten::scaled_dot_product_attention",
+    "aten::_scaled_dot_product_flash_attention_for_cpu",
+    "aten::_scaled_dot_product_attention_math",
+)
+WRITTEN_OUT = (
+    "aten::bmm",
+    "aten::baddbmm",
+    "aten::_softmax",
+)  # where no fused kernel is seen; sampling may use softmax too
+COPIES = ("aten::cat", "aten::copy_", "aten::index", "aten::index_select", "aten::index_copy_", "aten::clone")
+
+
+def attention_share(step: Callable[[], object]) -> dict[str, Any]:
+    """Shares of the profiled CPU time, each operation by itself (so that nothing counts twice).
+
+    Profiling slows small operations down more than large ones, so the shares are a guide, not a measurement.
+    """
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        step()
+    times = {event.key: event.self_cpu_time_total for event in found.key_averages()}
+    total = sum(times.values())
+    kernels = FUSED if any(name in times for name in FUSED) else WRITTEN_OUT
+    top = sorted(times, key=lambda key: -times[key])[:8]
+    return {
+        "attention_share": sum(times.get(name, 0.0) for name in kernels) / total,
+        "copies_share": sum(times.get(name, 0.0) for name in COPIES) / total,
+        "largest": {name: times[name] / total for name in top},
+    }
