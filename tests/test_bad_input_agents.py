@@ -90,14 +90,15 @@ def test_a_target_without_a_penalty() -> None:
 
 def test_an_unknown_policy() -> None:
     with pytest.raises(
-        ValueError, match=r"`policy` to be one of \['CausalLMPolicy'\] or a class, actual value: 'MlpPolicy'"
+        ValueError,
+        match=r"`policy` to be one of \['CausalLMPolicy', 'Seq2SeqLMPolicy'\] or a class, actual value: 'MlpPolicy'",
     ):
         PPO("MlpPolicy", toy_vector(2))
 
 
 def test_a_class_that_is_no_policy_of_ours() -> None:
     with pytest.raises(
-        TypeError, match="`policy` to be 'CausalLMPolicy' or a subclass of CausalLMPolicy, actual value: "
+        TypeError, match="`policy` to be 'CausalLMPolicy', 'Seq2SeqLMPolicy' or a subclass of LMPolicy, actual value: "
     ):
         PPO(int, toy_vector(2))  # type: ignore[arg-type]
 

@@ -11,6 +11,7 @@ from agent_fixtures import left_padded, policy_of, tiny_gpt2, tiny_llama, tiny_q
 from transformers import PreTrainedModel
 
 from textgym_agents import CausalLMPolicy, Decoding, Limits
+from textgym_agents.buffers import Sequences
 from textgym_agents.decoding import CachedDecoder, beam_search, complete, greedy, sampler
 
 V = 50
@@ -86,15 +87,15 @@ def test_padding_on_the_left_of_all_rows_costs_nothing_and_changes_nothing() -> 
     ids, mask = left_padded(PROMPTS)
     wide = torch.cat([torch.zeros(4, 20, dtype=torch.long), ids], 1), torch.cat([torch.zeros(4, 20), mask], 1)
     decoder = CachedDecoder(policy, *wide)
-    assert torch.equal(decoder.logits, CachedDecoder(policy, ids, mask).logits)
-    assert decoder._mask.shape == ids.shape
+    torch.testing.assert_close(decoder.logits, CachedDecoder(policy, ids, mask).logits)
+    assert decoder._kept.columns == ids.shape[1]
 
 
 def test_teacher_forcing_equals_the_cache_token_by_token() -> None:
     policy, completion = make(), [4, 9, 9, 2, 17]
     rows = [[*prompt, *completion] for prompt in PROMPTS]
-    ids, mask = left_padded(rows)
-    log_probs, values, entropies = policy.evaluate_sequences(ids, mask, len(completion), None, 0.7)
+    batch = Sequences.of(PROMPTS, [completion] * len(rows), None)
+    log_probs, values, entropies = policy.evaluate_sequences(batch, 0.7, entropies=True)
     decoder = CachedDecoder(policy, *left_padded(PROMPTS))
     for t, token in enumerate(completion):
         wanted = (decoder.logits / 0.7).log_softmax(-1)
@@ -133,34 +134,32 @@ def generated(policy: CausalLMPolicy, rows: list[list[int]], bounds: Limits, **k
 @pytest.mark.parametrize("minimum", [0, 4])
 def test_greedy_equals_generate(architecture: str, minimum: int) -> None:
     policy = make(architecture)
-    free = complete(policy, *left_padded(PROMPTS), none_written(), limits(12, V - 1, 0, (V - 1,)), greedy)
+    free = complete(policy, *left_padded(PROMPTS), limits(12, V - 1, 0, (V - 1,)), greedy)
     eos = free[0][2]  # a token that greedy decoding really comes to is made the end token
     forbidden = tuple({free[1][1], free[3][4]} - {eos})
     bounds = limits(12, eos, minimum, forbidden)
-    found = complete(policy, *left_padded(PROMPTS), none_written(), bounds, greedy)
+    found = complete(policy, *left_padded(PROMPTS), bounds, greedy)
     assert found == generated(policy, PROMPTS, bounds)
     assert found != free
     assert any(row[-1] == eos for row in found) or minimum
     assert not {token for row in found for token in row} & set(forbidden)
 
 
-def test_budget_minimum_and_what_is_written_already_are_respected() -> None:
+def test_budget_and_minimum_are_respected() -> None:
     policy = make()
     bounds = limits(budget=7, eos=1, minimum=3, forbidden=(2, 3))
-    written = torch.tensor([0, 2, 6, 7])
 
     def likes_to_end(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         ends = mask[:, 1].long()
         assert not mask[:, [2, 3]].any()
         return torch.where(ends == 1, 1, 10)
 
-    assert complete(policy, *left_padded(PROMPTS), written, bounds, likes_to_end) == [[10] * 3 + [1], [10, 1], [1], []]
+    assert complete(policy, *left_padded(PROMPTS), bounds, likes_to_end) == [[10] * 3 + [1]] * 4
 
     def never_ends(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return torch.full((len(logits),), 10)
 
-    found = complete(policy, *left_padded(PROMPTS), written, bounds, never_ends)
-    assert [len(row) for row in found] == [7, 5, 1, 0]
+    assert complete(policy, *left_padded(PROMPTS), bounds, never_ends) == [[10] * 7] * 4
 
 
 def test_sampling_is_reproducible_and_keeps_to_the_mask() -> None:
@@ -169,7 +168,7 @@ def test_sampling_is_reproducible_and_keeps_to_the_mask() -> None:
 
     def run(seed: int) -> list[list[int]]:
         choose = sampler(Decoding(temperature=3.0), torch.Generator().manual_seed(seed))
-        return complete(policy, *left_padded(rows), none_written(rows), bounds, choose)
+        return complete(policy, *left_padded(rows), bounds, choose)
 
     found = run(0)
     assert found == run(0) != run(1)
@@ -187,7 +186,7 @@ def test_sampling_is_reproducible_and_keeps_to_the_mask() -> None:
 def test_beam_search_equals_generate(architecture: str, num_beams: int, length_penalty: float) -> None:
     for seed in range(3):
         policy = make(architecture, seed)
-        free = complete(policy, *left_padded(PROMPTS), none_written(), limits(8, V - 1, 0, (V - 1,)), greedy)
+        free = complete(policy, *left_padded(PROMPTS), limits(8, V - 1, 0, (V - 1,)), greedy)
         bounds = limits(8, eos=free[0][1], minimum=seed, forbidden=(free[1][0],) if seed == 2 else ())
         found = beam_search(
             policy, *left_padded(PROMPTS), none_written(), bounds, num_beams, length_penalty=length_penalty
@@ -237,7 +236,7 @@ def test_a_wide_beam_finds_the_best_of_all_completions(length_penalty: float, mi
 def test_one_beam_without_length_normalisation_is_greedy_until_the_end_token() -> None:
     policy, bounds = make(), limits(6, eos=V - 1, forbidden=(V - 1,))
     found = beam_search(policy, *left_padded(PROMPTS), none_written(), bounds, 1, length_penalty=0.0)
-    assert found == complete(policy, *left_padded(PROMPTS), none_written(), bounds, greedy)
+    assert found == complete(policy, *left_padded(PROMPTS), bounds, greedy)
 
 
 def test_beams_of_one_row_do_not_depend_on_what_stands_beside_it() -> None:

@@ -49,6 +49,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 from transformers import GPT2LMHeadModel, PreTrainedModel
 
 from textgym_agents import PPO, Decoding
+from textgym_agents.buffers import Sequences
 from textgym_agents.checkpoint import CheckpointError
 from textgym_agents.on_policy import TrainingError
 from textgym_agents.vec_env import GymVecEnv
@@ -868,8 +869,9 @@ def test_dropout_is_off_in_every_architecture() -> None:
     for made in (model, tiny_gpt2(vocab_size=V, attn_pdrop=0.5, resid_pdrop=0.5, embd_pdrop=0.5)):
         policy = policy_of(made, vocab_size=V)
         policy.set_training_mode(True)  # as stock algorithms do
-        ids, mask = torch.randint(2, V, (4, 9)), torch.ones(4, 9)
-        first, again = (policy.evaluate_sequences(ids, mask, 5, None, 1.0)[0] for _ in range(2))
+        rows = torch.randint(2, V, (4, 9)).tolist()
+        batch = Sequences.of([row[:4] for row in rows], [row[4:] for row in rows], None)
+        first, again = (policy.evaluate_sequences(batch, 1.0)[0] for _ in range(2))
         assert torch.equal(first, again)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -19,8 +20,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from textgym import load_tokenizer
 from textgym_agents import PPO, Decoding
-from textgym_agents.buffers import Episode, SequenceBuffer, pack_bits, unpack_bits
+from textgym_agents.buffers import Episode, SequenceBuffer, Sequences, pack_bits
 from textgym_agents.kl import KLController
+from textgym_agents.token_scores import unpack_bits
 from textgym_agents.vec_env import GymVecEnv
 
 DECODINGS: dict[str, dict[str, Any]] = {
@@ -64,22 +66,28 @@ def collect(ppo: PPO, recorder: Recorder | None = None) -> Recorder:
     return recorder
 
 
+def supports_of(sequences: Sequences, vocab_size: int) -> list[np.ndarray]:
+    """For each episode, which tokens could be drawn in place of each of the policy's own, ``(tokens, V)``."""
+    allowed = torch.zeros(sequences.num_tokens, vocab_size)
+    found = sequences.support()
+    if found is not None:
+        found.restrict_(allowed)
+    return [part.numpy() for part in torch.isfinite(allowed).split(sequences.action_mask.sum(-1).tolist())]
+
+
 def assert_ratio_1(ppo: PPO) -> None:
     """The policy that would be trained gives the log-probabilities and values that were stored: the ratio is 1."""
     for batch in ppo.rollout_buffer.batches(3):
         mask = batch.action_mask
         with torch.no_grad():
-            log_probs, values, _ = ppo.policy.evaluate_sequences(
-                batch.input_ids,
-                batch.attention_mask,
-                mask.shape[1],
-                batch.support(ppo.policy.vocab_size),
-                ppo.decoding.temperature,
+            log_probs, values, entropies = ppo.policy.evaluate_sequences(
+                batch, ppo.decoding.temperature, entropies=True
             )
-            numbers = ppo._loss(batch, 0.2, None)[1]
+            numbers = ppo._loss(batch)[1]
         ratio = (log_probs - batch.log_probs)[mask].exp()
         torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=0, atol=1e-4)
         torch.testing.assert_close(values[mask], batch.values[mask], rtol=0, atol=1e-4)
+        torch.testing.assert_close(entropies[mask], batch.entropies[mask], rtol=0, atol=1e-4)
         assert numbers["clip_fraction"] == 0
         assert abs(numbers["approx_kl"]) < 1e-6
 
@@ -114,9 +122,7 @@ def test_log_probabilities_of_the_unfiltered_distribution_would_be_far_off() -> 
     sequences = ppo.rollout_buffer.sequences
     mask = sequences.action_mask
     with torch.no_grad():
-        unfiltered, _, _ = ppo.policy.evaluate_sequences(
-            sequences.input_ids, sequences.attention_mask, mask.shape[1], None, 1.0
-        )
+        unfiltered, _, _ = ppo.policy.evaluate_sequences(replace(sequences, supports=None, limits=None), 1.0)
     assert float((unfiltered - sequences.log_probs)[mask].abs().mean()) > 0.3
 
 
@@ -232,11 +238,11 @@ def test_what_stands_beside_a_reply_does_not_contribute_to_the_loss(chat: tuple[
 
     def loss_and_gradients(changed: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         ppo.policy.zero_grad()
-        loss, _ = ppo._loss(batch.with_(**changed), 0.2, 0.2)
+        loss, _ = ppo._loss(batch.with_(**changed))
         loss.backward()
         return [loss.detach(), *(p.grad.clone() for p in ppo.policy.parameters() if p.grad is not None)]
 
-    ppo.ent_coef = 0.01
+    ppo.ent_coef, ppo.clip_range_vf = 0.01, 0.2
     names = ("log_probs", "values", "advantages", "returns", "rewards")
     garbage = {n: torch.where(others, torch.tensor(torch.nan), getattr(batch, n)) for n in names}
     for clean, dirty in zip(loss_and_gradients({}), loss_and_gradients(garbage), strict=True):
@@ -252,9 +258,8 @@ def test_a_reply_takes_part_as_context(chat: tuple[PPO, Recorder]) -> None:
     ids, width = batch.input_ids.clone(), batch.action_mask.shape[1]
     replies = ~batch.action_mask & (batch.action_mask.int().cumsum(-1) > 0)
     ids[:, -width:][replies] = 5
-    args = (batch.attention_mask, width, batch.support(len(WORDS)), 0.9)
     with torch.no_grad():
-        changed, _, _ = ppo.policy.evaluate_sequences(ids, *args)
+        changed, _, _ = ppo.policy.evaluate_sequences(batch.with_(input_ids=ids), 0.9)
     assert float((changed - batch.log_probs)[batch.action_mask].abs().max()) > 0.01
 
 
@@ -339,7 +344,6 @@ def test_the_same_seed_gives_the_same_episodes_in_every_vector_environment(
     for episode, wanted, info, wanted_info in zip(found, native[0], infos, native[1], strict=True):
         assert (episode.prompt, episode.tokens, episode.chosen) == (wanted.prompt, wanted.tokens, wanted.chosen)
         assert episode.rewards == wanted.rewards
-        np.testing.assert_array_equal(np.stack(episode.supports), np.stack(wanted.supports))
         np.testing.assert_allclose(episode.log_probs, wanted.log_probs, atol=1e-5)
         for key in ("prompt", "completion", "finish_reason", "reward/even"):
             assert info[key] == wanted_info[key]
@@ -363,7 +367,7 @@ def test_gymnasiums_own_vectorisation_of_wrapped_environments_keeps_the_masks() 
     ppo = tiny_ppo(env)
     assert ppo.policy.limits.min_new_tokens == 4
     collect(ppo)
-    assert all(not unpack_bits(torch.tensor(e.supports[0]), 2048)[EOS] for e in ppo.rollout_buffer.episodes)
+    assert all(not allowed[0, EOS] for allowed in supports_of(ppo.rollout_buffer.sequences, 2048))
     assert_ratio_1(ppo)
 
 
@@ -432,7 +436,7 @@ def test_rewards_are_penalised_by_the_coefficient_times_the_log_ratio() -> None:
         with torch.no_grad():
             assert ppo.reference is not None
             logits = ppo.reference(torch.tensor([episode.prompt + episode.tokens])).logits[0, p - 1 : -1]
-        supports = unpack_bits(torch.tensor(np.stack(episode.supports)), len(WORDS))
+        supports = torch.from_numpy(supports_of(sequences, len(WORDS))[row])
         reference = (logits / 0.8).masked_fill(~supports, -torch.inf).log_softmax(-1)
         ratio = [
             lp - reference[t, token].item()
@@ -496,17 +500,20 @@ def test_a_reference_of_another_size_and_one_that_is_the_policys_own_model() -> 
 
 
 def stacked() -> SequenceBuffer:
-    ppo = toy_ppo()
-    buffer = ppo.rollout_buffer
+    buffer = toy_ppo().rollout_buffer
     buffer.reset()
-    one = Episode([3, 4, 5])
-    for token in (6, 7):
-        one.append(token, -1.0, 0.5, 0.25, np.array([255, 7], dtype=np.uint8))
-    one.append_reply([9, 10])
-    one.append(1, -2.0, 0.75, 1.0, np.array([2, 0], dtype=np.uint8))
-    two = Episode([8])
-    two.append(1, -0.5, 0.1, 2.0, np.array([2, 0], dtype=np.uint8))
-    buffer.add_episodes([one, two])
+    one = Sequences.of([[3, 4, 5]], [[6, 7, 9, 10, 1]], None).with_(
+        action_mask=torch.tensor([[True, True, False, False, True]]),
+        rewards=torch.tensor([[0.25, 0.25, 0, 0, 1.0]]),
+        supports=torch.tensor([[[255, 7], [255, 7], [255, 7], [255, 7], [2, 0]]], dtype=torch.uint8),
+    )
+    two = Sequences.of([[8]], [[1]], None).with_(
+        rewards=torch.tensor([[2.0]]),
+        log_probs=torch.tensor([[-0.5]]),
+        supports=torch.tensor([[[2, 0]]], dtype=torch.uint8),
+    )
+    buffer.add_sequences(one)
+    buffer.add_sequences(two)
     buffer.stack()
     return buffer
 
@@ -517,10 +524,13 @@ def test_the_buffer_aligns_episodes_at_the_right() -> None:
     assert sequences.attention_mask.int().tolist() == [[1] * 8, [0] * 6 + [1, 1]]
     assert sequences.action_mask.int().tolist() == [[1, 1, 0, 0, 1], [0, 0, 0, 0, 1]]
     assert sequences.rewards.tolist() == [[0.25, 0.25, 0, 0, 1.0], [0, 0, 0, 0, 2.0]]
-    support = sequences.support(len(WORDS))
-    assert support is not None
-    assert support[1, -1].nonzero().flatten().tolist() == [1]
-    assert support[1, 0].all()  # padding: anything, so that no row of the softmax is empty
+    first, second = supports_of(sequences, len(WORDS))
+    assert first.shape == (3, len(WORDS))
+    assert first[:2].all()
+    assert np.flatnonzero(first[2]).tolist() == np.flatnonzero(second[0]).tolist() == [1]
+    assert stacked().num_tokens == 4
+    assert [e.prompt for e in stacked().episodes] == [[3, 4, 5], [8]]
+    assert [e.chosen for e in stacked().episodes] == [[True, True, False, False, True], [True]]
 
 
 def test_a_selection_drops_columns_that_none_of_its_rows_needs() -> None:
@@ -542,7 +552,7 @@ def test_a_selection_drops_columns_that_none_of_its_rows_needs() -> None:
 
 
 def test_single_transitions_are_refused() -> None:
-    with pytest.raises(NotImplementedError, match="takes whole episodes: add_episodes"):
+    with pytest.raises(NotImplementedError, match="takes whole episodes: add_sequences"):
         stacked().add()
 
 
@@ -558,7 +568,5 @@ def test_decoding_of_a_rollout_is_that_of_the_algorithm() -> None:
     ppo = toy_ppo(**DECODINGS["everything"])
     assert ppo.decoding == Decoding(0.7, 6, 0.8)
     collect(ppo)
-    sizes = [
-        int(unpack_bits(torch.tensor(s), len(WORDS)).sum()) for e in ppo.rollout_buffer.episodes for s in e.supports
-    ]
+    sizes = [int(n) for allowed in supports_of(ppo.rollout_buffer.sequences, len(WORDS)) for n in allowed.sum(-1)]
     assert 1 <= min(sizes) <= max(sizes) <= 6

@@ -10,7 +10,7 @@ import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from textgym import TextGymError
-from textgym_agents.sampling import Decoding, draw, entropy_of, log_softmax_on, support
+from textgym_agents.sampling import Decoding, draw, entropy_of, invert, log_softmax_on, sample, support
 
 DECODINGS = [
     Decoding(),
@@ -188,7 +188,7 @@ def test_no_draw_ever_has_probability_0(uniform: float | None, monkeypatch: pyte
     if uniform is None:
         log_probs = log_probs.repeat(5000, 1)
     else:  # the smallest and the largest number that torch.rand gives, and one that hits a step of the cumulative sum
-        monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(tuple(shape), uniform))
+        monkeypatch.setattr(torch, "rand", lambda n, **_: torch.full((n,), uniform))
     tokens = draw(log_probs, torch.Generator().manual_seed(0))
     assert torch.isfinite(log_probs.gather(-1, tokens[:, None])).all()
 
@@ -197,7 +197,7 @@ def test_no_draw_ever_has_probability_0(uniform: float | None, monkeypatch: pyte
 def test_a_draw_inverts_the_cumulative_distribution(
     uniform: float, token: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(tuple(shape), uniform))
+    monkeypatch.setattr(torch, "rand", lambda n, **_: torch.full((n,), uniform))
     assert draw(torch.tensor([[0.0, 0.25, 0.0, 0.5, 0.25, 0.0]]).log()).tolist() == [token]
 
 
@@ -214,11 +214,44 @@ def test_no_draw_has_probability_0_where_the_cumulative_sum_is_off_by_a_rounding
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As it may be on a GPU, which sums in parallel."""
-    sums = torch.tensor([[0.5, 0.5000002, 0.5000002, 1.0]]).expand(64, 4).contiguous()
-    monkeypatch.setattr(torch.Tensor, "cumsum", lambda self, dim: sums)
-    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(tuple(shape), 0.5000001))
-    log_probs = torch.tensor([[0.5, 0.0, 0.0, 0.5]]).log().expand(64, 4)
-    assert set(draw(log_probs).tolist()) <= {0, 3}
+    plain = torch.Tensor.cumsum
+
+    def rounded(self: torch.Tensor, dim: int) -> torch.Tensor:
+        return plain(self, dim) + torch.tensor([0.0, 2e-7, 2e-7, 0.0]) if self.shape[1] == 4 else plain(self, dim)
+
+    monkeypatch.setattr(torch.Tensor, "cumsum", rounded)
+    found = invert(torch.tensor([[0.5, 0.0, 0.0, 0.5]]).expand(64, 4), torch.full((64,), 0.5000001), block=4)
+    assert set(found.tolist()) <= {0, 3}
+
+
+@pytest.mark.parametrize("size", [1, 5, 63, 64, 65, 130, 2048])
+def test_blocks_change_nothing(size: int) -> None:
+    """Against a cumulative sum in double precision; heights within a rounding of a step may fall on either side."""
+    generator = torch.Generator().manual_seed(size)
+    probabilities = (3 * torch.randn(500, size, generator=generator)).softmax(-1)
+    uniforms = torch.rand(500, generator=generator)
+    sums = probabilities.double().cumsum(-1)
+    heights = uniforms.double()[:, None] * sums[:, -1:]
+    low, high = (torch.searchsorted(sums, heights + shift, right=True).clamp(0, size - 1) for shift in (-1e-6, 1e-6))
+    for block in (1, 7, 64):
+        found = invert(probabilities, uniforms, block)[:, None]
+        assert ((low <= found) & (found <= high)).all()
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"temperature": 0.6}, {"top_k": 7}, {"top_p": 0.7}, {"temperature": 1.5, "top_p": 0.9}]
+)
+def test_a_sample_records_what_the_plain_formulas_say(settings: dict[str, float]) -> None:
+    generator, decoding = torch.Generator().manual_seed(0), Decoding(**settings)  # type: ignore[arg-type]
+    logits = 4 * torch.randn(200, 90, generator=generator)
+    logits[:, [0, 5]] = -torch.inf
+    drawn = sample(logits, decoding, torch.rand(200, generator=generator))
+    kept = support(logits, torch.isfinite(logits), decoding)
+    wanted = log_softmax_on(logits, kept, decoding.temperature)
+    torch.testing.assert_close(drawn.log_probs, wanted.gather(-1, drawn.tokens[:, None]).squeeze(-1), rtol=0, atol=2e-5)
+    torch.testing.assert_close(drawn.entropies, entropy_of(wanted), rtol=0, atol=2e-5)
+    assert torch.isfinite(drawn.log_probs).all()
+    assert drawn.support is None if not decoding.narrows else torch.equal(drawn.support, kept)  # type: ignore[arg-type]
 
 
 def test_draws_are_those_of_the_generator() -> None:

@@ -398,7 +398,7 @@ def test_bad_hyperparameters(given, message):
 
 
 def test_bad_settings():
-    with pytest.raises(ValueError, match=r"Expected `algo` to be one of \['ppo'"):
+    with pytest.raises(ValueError, match=r"Expected `algo` to be one of \['grpo', 'ppo', 'rloo'\]"):
         make_config(ENV_ID, "dpo")
     with pytest.raises(ValueError, match="Expected `total_timesteps` to be a whole number of at least 1"):
         make_config(ENV_ID, total_timesteps=0)
@@ -477,12 +477,12 @@ def test_kl_and_perplexity_equal_a_loop_over_prefixes():
 
 
 def test_evaluation_does_not_depend_on_how_much_is_scored_at_a_time(monkeypatch):
-    from textgym_agents import scoring
+    from textgym_agents.runs import scoring
 
     model = tiny_ppo()
     setting = setting_of(ENV_ID, split="dev", **ENV)
     whole = evaluate(model, setting, 7, reference=tiny_gpt2(seed=9))
-    monkeypatch.setattr(scoring, "_LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr(scoring, "_TOKENS_AT_ONCE", 1)
     single = evaluate(model, setting, 7, reference=tiny_gpt2(seed=9))
     assert single.kl == pytest.approx(whole.kl, abs=1e-3)
     assert single.perplexity == pytest.approx(whole.perplexity, rel=1e-4)
@@ -516,7 +516,7 @@ def test_held_out_prompts_of_a_list_come_once_each():
 def test_evaluate_refuses_what_it_cannot_measure():
     with pytest.raises(TypeError, match="Expected `env` to be an environment of textgym"):
         evaluate(tiny_ppo(), gym.make("CartPole-v1"), 2)
-    with pytest.raises(TypeError, match="Expected `model` to be a CausalLMPolicy"):
+    with pytest.raises(TypeError, match="Expected `model` to be an LMPolicy"):
         evaluate("model", ENV_ID, 2)
     with pytest.raises(ValueError, match="at least one example"):
         evaluate(tiny_ppo(), ENV_ID, examples=[])

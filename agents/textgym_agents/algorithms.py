@@ -13,10 +13,12 @@ from typing import Any
 import torch
 
 from textgym.core import expected
+from textgym_agents.grpo import GRPO
 from textgym_agents.on_policy import OnPolicyTextAlgorithm
 from textgym_agents.ppo import PPO
+from textgym_agents.rloo import RLOO
 
-ALGORITHMS: dict[str, type[OnPolicyTextAlgorithm]] = {"ppo": PPO}
+ALGORITHMS: dict[str, type[OnPolicyTextAlgorithm]] = {"grpo": GRPO, "ppo": PPO, "rloo": RLOO}
 """Algorithms by the name that the command line uses."""
 
 _NOT_HYPERPARAMETERS = (

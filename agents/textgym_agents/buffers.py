@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,42 +11,9 @@ import torch
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-
-@dataclass
-class Episode:
-    """One finished episode as it was played. Lists have one entry for every token after the prompt (``T``)."""
-
-    prompt: list[int]
-    tokens: list[int] = field(default_factory=list)
-    chosen: list[bool] = field(default_factory=list)  # false where another speaker's token was appended
-    log_probs: list[float] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    rewards: list[float] = field(default_factory=list)
-    supports: list[np.ndarray] = field(
-        default_factory=list
-    )  # packed bits, (ceil(V / 8),) each; empty where all can be drawn
-    last_value: float = 0.0  # 0 where it terminated, the value of the last state where it was cut off from outside
-
-    def append(self, token: int, log_prob: float, value: float, reward: float, support: np.ndarray | None) -> None:
-        """Adds a token that the policy chose."""
-        self._extend([token], True, log_prob, value, support)
-        self.rewards[-1] = reward
-
-    def append_reply(self, tokens: list[int]) -> None:
-        """Adds tokens that somebody else said."""
-        self._extend(tokens, False, 0.0, 0.0, self.supports[-1] if self.supports else None)
-
-    def _extend(
-        self, tokens: list[int], chosen: bool, log_prob: float, value: float, support: np.ndarray | None
-    ) -> None:
-        n = len(tokens)
-        self.tokens += tokens
-        self.chosen += [chosen] * n
-        self.log_probs += [log_prob] * n
-        self.values += [value] * n
-        self.rewards += [0.0] * n
-        if support is not None:
-            self.supports += [support] * n
+from textgym_agents.decoding import Limits
+from textgym_agents.sampling import Drawn
+from textgym_agents.token_scores import Support
 
 
 @dataclass(frozen=True)
@@ -58,127 +25,315 @@ class Sequences:
         attention_mask: ``[B, S]`` bool.
         action_mask: ``[B, T]`` bool, true where the policy chose the token.
         log_probs: ``[B, T]``, of the chosen tokens under the distribution that they were sampled from.
-        ref_log_probs: ``[B, T]``, under the reference model on the same support and temperature.
+        entropies: ``[B, T]``, of that distribution, in nats.
         values: ``[B, T]``, of the states in which the tokens were chosen.
         rewards: ``[B, T]``, the environment's.
+        ref_log_probs: ``[B, T]``, under the reference model on the same support and temperature.
         advantages: ``[B, T]``.
         returns: ``[B, T]``, targets of the values.
-        last_values: ``[B]``, see :class:`Episode`.
-        supports: ``[B, T, ceil(V / 8)]`` uint8, packed bits; ``None`` where every token could be drawn.
+        last_values: ``[B]``: 0 where an episode terminated, the value of the last state where it was cut off from outside.
+        supports: ``[B, T, ceil(V / 8)]`` uint8, packed bits: which tokens could be drawn; ``None`` where ``limits`` say it.
+        limits: What could be drawn otherwise; ``None``: every token.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     action_mask: Tensor
     log_probs: Tensor
-    ref_log_probs: Tensor
+    entropies: Tensor
     values: Tensor
     rewards: Tensor
+    ref_log_probs: Tensor
     advantages: Tensor
     returns: Tensor
     last_values: Tensor
-    supports: Tensor | None
+    supports: Tensor | None = None
+    limits: Limits | None = None
 
     def __len__(self) -> int:
         """Number of episodes."""
         return len(self.input_ids)
 
+    @property
+    def lengths(self) -> Tensor:
+        """``[B]`` int64: tokens an episode, prompt included."""
+        return self.attention_mask.sum(-1)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the policy chose."""
+        return int(self.action_mask.sum())
+
     def select(self, rows: Tensor) -> Sequences:
         """Some of the episodes, without columns that are padding in all of them."""
-        picked = {f.name: getattr(self, f.name)[rows] for f in fields(self) if getattr(self, f.name) is not None}
-        total, after = picked["attention_mask"].shape[1], picked["action_mask"].shape[1]
-        longest = int(picked["attention_mask"].sum(-1).max())
+        picked = self._map(lambda value: value[rows])
+        total, after = picked.attention_mask.shape[1], picked.action_mask.shape[1]
         # a column of the completion part is padding in a row where attention is 0 or it still belongs to the prompt
-        used = int((after - picked["action_mask"].int().argmax(-1)).max())
-        for name, value in picked.items():
-            if name in ("input_ids", "attention_mask"):
-                picked[name] = value[:, total - longest :]
-            elif name != "last_values":
-                picked[name] = value[:, after - used :]
-        return Sequences(**{"supports": None, **picked})
+        used = int((after - picked.action_mask.int().argmax(-1)).max())
+        longest = max(int(picked.lengths.max()), used + 1)
+        return picked._trimmed(total - longest, after - used)
 
-    def support(self, vocab_size: int) -> Tensor | None:
-        """``supports`` as ``[B, T, V]`` bool."""
-        return None if self.supports is None else unpack_bits(self.supports, vocab_size)
+    def _trimmed(self, left: int, after: int) -> Sequences:
+        """Without the first columns of ``[B, S]`` and of ``[B, T]`` tensors."""
+        changes = {"input_ids": self.input_ids[:, left:], "attention_mask": self.attention_mask[:, left:]}
+        for name, value in self._tensors().items():
+            if name not in (*changes, "last_values"):
+                changes[name] = value[:, after:]
+        return self.with_(**changes)
+
+    def passes(self, most_tokens: int) -> list[Tensor]:
+        """Row indices of parts that a model reads at once: episodes of like length, so that little is padding.
+
+        Args:
+            most_tokens: Of a part, padding included; a single longer episode is a part of its own.
+
+        Returns:
+            Every row once.
+        """
+        lengths, order = self.lengths.sort(descending=True, stable=True)
+        parts: list[list[int]] = []
+        longest = 0
+        for length, row in zip(lengths.tolist(), order.tolist(), strict=True):
+            part = parts[-1] if parts else []
+            full = (len(part) + 1) * longest > most_tokens
+            if not parts or full or (len(part) >= FEW and length < SHORTER * longest):
+                parts.append([])
+                longest = length
+            parts[-1].append(row)
+        return [torch.tensor(part) for part in parts]
+
+    def support(self) -> Support | None:
+        """Which tokens could be drawn at each true entry of ``action_mask``, in that order; ``None``: all."""
+        if self.supports is not None:
+            nothing = torch.zeros(0, dtype=torch.long, device=self.input_ids.device)
+            return Support(nothing, packed=self.supports[self.action_mask])
+        if self.limits is None:
+            return None
+        written = self.action_mask.long().cumsum(-1) - 1
+        return self.limits.support(written[self.action_mask])
 
     def to(self, device: torch.device) -> Sequences:
         """The same on another device."""
-        present = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
-        return Sequences(**{"supports": None, **{k: v.to(device) for k, v in present.items()}})
+        return self._map(lambda value: value.to(device))
 
     def with_(self, **changes: Tensor) -> Sequences:
         """A copy with other values in some fields."""
-        return replace(self, **changes)
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def episodes(self) -> list[Episode]:
+        """One by one, for people to look at."""
+        return [Episode.of(self, row) for row in range(len(self))]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Sequences:
+        return self.with_(**{name: change(value) for name, value in self._tensors().items()})
+
+    @staticmethod
+    def of(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], limits: Limits | None) -> Sequences:
+        """Sequences of given tokens, of which nothing else is known yet.
+
+        Args:
+            prompts: Token ids, at least one each.
+            completions: Token ids of the policy, at least one each.
+            limits: See the class.
+        """
+        most = max(map(len, completions))
+        rows = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
+        total = max(most + 1, *map(len, rows))
+        ids, there = torch.zeros(len(rows), total, dtype=torch.long), torch.zeros(len(rows), total, dtype=torch.bool)
+        own = torch.zeros(len(rows), most, dtype=torch.bool)
+        for i, row in enumerate(rows):
+            ids[i, total - len(row) :], there[i, total - len(row) :] = torch.tensor(row), True
+            own[i, most - len(completions[i]) :] = True
+        unknown = {
+            name: torch.zeros(len(rows), most) for name in (*_RECORDED, "ref_log_probs", "advantages", "returns")
+        }
+        return Sequences(ids, there, own, last_values=torch.zeros(len(rows)), limits=limits, **unknown)
+
+    @staticmethod
+    def cat(parts: Sequence[Sequences]) -> Sequences:
+        """All episodes of the parts, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        total, after = (max(getattr(p, n).shape[1] for p in parts) for n in ("input_ids", "action_mask"))
+        joined = {}
+        for name in parts[0]._tensors():
+            width = total if name in ("input_ids", "attention_mask") else after
+            filling = 255 if name == "supports" else 0
+            joined[name] = torch.cat(
+                [
+                    v if name == "last_values" else _left_padded(v, width, filling)
+                    for v in (getattr(p, name) for p in parts)
+                ]
+            )
+        return parts[0].with_(**joined)
+
+
+FEW = 8  # episodes: fewer are not worth a pass of their own on account of their length
+SHORTER = 0.8  # times the longest: an episode shorter than that begins a new part
+
+
+def _left_padded(value: Tensor, width: int, filling: int) -> Tensor:
+    missing = value.new_full((len(value), width - value.shape[1], *value.shape[2:]), filling)
+    return torch.cat([missing, value], dim=1)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One finished episode as it was played. Lists have one entry for every token after the prompt."""
+
+    prompt: list[int]
+    tokens: list[int]
+    chosen: list[bool]  # false where another speaker's token was appended
+    log_probs: list[float]
+    values: list[float]
+    rewards: list[float]
+    last_value: float  # see `Sequences`
+
+    @classmethod
+    def of(cls, sequences: Sequences, row: int) -> Episode:
+        """Reads it off a row."""
+        after = sequences.action_mask.shape[1]
+        first = int(sequences.action_mask[row].int().argmax())
+        ids = sequences.input_ids[row][sequences.attention_mask[row]].tolist()
+        prompt = len(ids) - (after - first)
+        return cls(
+            prompt=ids[:prompt],
+            tokens=ids[prompt:],
+            chosen=sequences.action_mask[row, first:].tolist(),
+            log_probs=sequences.log_probs[row, first:].tolist(),
+            values=sequences.values[row, first:].tolist(),
+            rewards=sequences.rewards[row, first:].tolist(),
+            last_value=float(sequences.last_values[row]),
+        )
+
+
+class Recording:
+    """Episodes while they are played, in arrays with a row a slot.
+
+    Attributes:
+        prompt_lengths: ``(n,)``.
+        last_values: ``(n,)`` float32, to be set where an episode is cut off from outside.
+    """
+
+    def __init__(self, input_ids: np.ndarray, attention_mask: np.ndarray, limits: Limits | None) -> None:
+        """Args: input_ids, attention_mask: First observations, ``(n, L)``. limits: See :class:`Sequences`."""
+        n, self._width = input_ids.shape
+        self.prompt_lengths = attention_mask.sum(-1, dtype=np.int64)
+        self.last_values = np.zeros(n, dtype=np.float32)
+        self._limits = limits
+        self._ids = np.concatenate([input_ids, np.zeros_like(input_ids)], axis=1)  # (n, 2 L), the prompt ends at L
+        self._counts = np.zeros(n, dtype=np.int64)  # tokens after the prompt
+        self._chosen = np.zeros((n, self._width), dtype=np.bool_)
+        self._numbers = {name: np.zeros((n, self._width), dtype=np.float32) for name in _RECORDED}
+        self._supports: np.ndarray | None = None
+
+    def append(
+        self,
+        slots: np.ndarray,
+        tokens: np.ndarray,
+        drawn: Drawn,
+        values: Tensor,
+        rewards: np.ndarray,
+        supports: np.ndarray | None,
+    ) -> None:
+        """Adds a token that the policy chose to each of ``slots``; arrays have their order."""
+        at = self._counts[slots]
+        self._ids[slots, self._width + at] = tokens
+        self._chosen[slots, at] = True
+        found = (drawn.log_probs.cpu().numpy(), drawn.entropies.cpu().numpy(), values.cpu().numpy(), rewards)
+        for name, numbers in zip(_RECORDED, found, strict=True):
+            self._numbers[name][slots, at] = numbers
+        if supports is not None:
+            if self._supports is None:
+                self._supports = np.full((*self._chosen.shape, supports.shape[1]), 255, dtype=np.uint8)
+            self._supports[slots, at] = supports
+        self._counts[slots] += 1
+
+    def append_reply(self, slot: int, tokens: np.ndarray) -> None:
+        """Adds tokens that somebody else said."""
+        start = self._width + self._counts[slot]
+        self._ids[slot, start : start + len(tokens)] = tokens
+        self._counts[slot] += len(tokens)
+
+    def sequences(self) -> Sequences:
+        """What was recorded; reference log-probabilities equal the policy's, advantages and returns are 0, until set."""
+        after, lengths = int(self._counts.max()), self.prompt_lengths + self._counts
+        total = max(int(lengths.max()), after + 1)
+        columns = self._counts[:, None] - after + np.arange(after)  # of the numbers; negative: padding
+        wanted = self._width + self._counts[:, None] - total + np.arange(total)
+        present = np.arange(total) >= total - lengths[:, None]
+
+        def aligned(array: np.ndarray) -> Tensor:
+            index = columns.clip(min=0)
+            found = array[np.arange(len(array))[:, None], index]
+            found[columns < 0] = 255 if array.dtype == np.uint8 else 0
+            return torch.from_numpy(found)
+
+        numbers = {name: aligned(array) for name, array in self._numbers.items()}
+        ids = np.where(present, np.take_along_axis(self._ids, wanted.clip(min=0), axis=1), 0)
+        zeros = torch.zeros(len(ids), after)
+        return Sequences(
+            input_ids=torch.from_numpy(ids),
+            attention_mask=torch.from_numpy(present),
+            action_mask=aligned(self._chosen),
+            **numbers,
+            ref_log_probs=numbers["log_probs"].clone(),
+            advantages=zeros,
+            returns=zeros.clone(),
+            last_values=torch.from_numpy(self.last_values),
+            supports=None if self._supports is None else aligned(self._supports),
+            limits=self._limits,
+        )
+
+
+_RECORDED = ("log_probs", "entropies", "values", "rewards")
 
 
 class SequenceBuffer(RolloutBuffer):
     """The rollout buffer of an algorithm whose unit of work is the episode.
 
     Attributes:
-        episodes: What was added since the last :meth:`reset`.
-        sequences: The same as tensors on the CPU, once :meth:`stack` was called.
-        num_tokens: Tokens that the policy chose in them.
+        sequences: What was added since the last :meth:`reset`, once :meth:`stack` was called.
+        num_tokens: Tokens that the policy chose in it.
     """
 
     sequences: Sequences
 
     def reset(self) -> None:
         """Forgets all episodes."""
-        self.episodes: list[Episode] = []
+        self._parts: list[Sequences] = []
         self.num_tokens = 0
         self.pos, self.full = 0, False
 
     def add(self, *args: Any, **kwargs: Any) -> None:
-        """Not for this buffer; see :meth:`add_episodes`.
+        """Not for this buffer; see :meth:`add_sequences`.
 
         Raises:
             NotImplementedError: Always.
         """
-        raise NotImplementedError("A SequenceBuffer takes whole episodes: add_episodes(episodes)")
+        raise NotImplementedError("A SequenceBuffer takes whole episodes: add_sequences(sequences)")
 
-    def add_episodes(self, episodes: list[Episode]) -> None:
+    def add_sequences(self, sequences: Sequences) -> None:
         """Adds finished episodes."""
-        self.episodes += episodes
-        self.num_tokens += sum(sum(e.chosen) for e in episodes)
+        self._parts.append(sequences)
+        self.num_tokens += sequences.num_tokens
 
     def stack(self) -> Sequences:
-        """The episodes as tensors; log-probabilities of the reference equal the policy's, advantages 0, until set."""
-        most = max(len(e.tokens) for e in self.episodes)
-        total = max(len(e.prompt) + len(e.tokens) for e in self.episodes)
-        total = max(total, most + 1)
-
-        def right_aligned(rows: list[list[Any]], width: int, dtype: torch.dtype) -> Tensor:
-            out = torch.zeros(len(rows), width, dtype=dtype)
-            for i, row in enumerate(rows):
-                out[i, width - len(row) :] = torch.tensor(row, dtype=dtype)
-            return out
-
-        everything = [e.prompt + e.tokens for e in self.episodes]
-        log_probs = right_aligned([e.log_probs for e in self.episodes], most, torch.float32)
-        supports = None
-        if self.episodes[0].supports:
-            packed = np.full((len(self.episodes), most, len(self.episodes[0].supports[0])), 255, dtype=np.uint8)
-            for i, episode in enumerate(self.episodes):
-                packed[i, most - len(episode.tokens) :] = np.stack(episode.supports)
-            supports = torch.from_numpy(packed)
-        self.sequences = Sequences(
-            input_ids=right_aligned(everything, total, torch.int64),
-            attention_mask=right_aligned([[1] * len(row) for row in everything], total, torch.bool),
-            action_mask=right_aligned([e.chosen for e in self.episodes], most, torch.bool),
-            log_probs=log_probs,
-            ref_log_probs=log_probs.clone(),
-            values=right_aligned([e.values for e in self.episodes], most, torch.float32),
-            rewards=right_aligned([e.rewards for e in self.episodes], most, torch.float32),
-            advantages=torch.zeros_like(log_probs),
-            returns=torch.zeros_like(log_probs),
-            last_values=torch.tensor([e.last_value for e in self.episodes], dtype=torch.float32),
-            supports=supports,
-        )
+        """Puts the episodes together."""
+        self.sequences = Sequences.cat(self._parts)
         self.full = True
         return self.sequences
 
+    @property
+    def episodes(self) -> list[Episode]:
+        """The episodes one by one, for people to look at, once :meth:`stack` was called."""
+        return self.sequences.episodes()
+
     def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Sequences]:
-        """Minibatches of episodes, on the buffer's device.
+        """Minibatches of episodes, on the CPU.
 
         Args:
             batch_size: Episodes in each; the last may have fewer.
@@ -187,15 +342,9 @@ class SequenceBuffer(RolloutBuffer):
         n = len(self.sequences)
         order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
         for rows in order.split(batch_size):
-            yield self.sequences.select(rows).to(self.device)
+            yield self.sequences.select(rows)
 
 
 def pack_bits(mask: Tensor) -> np.ndarray:
-    """``[N, V]`` bool as ``(N, ceil(V / 8))`` uint8, eight tokens a byte."""
+    """``[N, V]`` bool as ``(N, ceil(V / 8))`` uint8, eight tokens a byte; the inverse is ``unpack_bits``."""
     return np.packbits(mask.cpu().numpy(), axis=-1, bitorder="little")
-
-
-def unpack_bits(packed: Tensor, size: int) -> Tensor:
-    """The inverse of :func:`pack_bits` for tensors ``[..., ceil(size / 8)]``: bool ``[..., size]``."""
-    shifts = torch.arange(8, dtype=torch.uint8, device=packed.device)
-    return ((packed[..., None] >> shifts) & 1).bool().flatten(-2)[..., :size]

@@ -12,14 +12,15 @@ from torch import Tensor
 
 from textgym.core import expected
 from textgym_agents.sampling import Decoding, draw, log_softmax_on, support
+from textgym_agents.token_scores import Support
 
 if TYPE_CHECKING:
     from textgym.envs.episodes import Setting
-    from textgym_agents.policies import CausalLMPolicy
+    from textgym_agents.policies import LMPolicy
 
 
 class CachedDecoder:
-    """Prefixes that grow token by token, with the model's keys and values kept.
+    """Prefixes that grow token by token, with the model's keys and values kept; equal prefixes are read once.
 
     Attributes:
         logits: ``[N, V]`` float32, for the next token of every row.
@@ -29,20 +30,40 @@ class CachedDecoder:
     logits: Tensor
     values: Tensor
 
-    def __init__(self, policy: CausalLMPolicy, input_ids: Tensor, attention_mask: Tensor) -> None:
-        """Reads the prompts.
+    def __init__(
+        self,
+        policy: LMPolicy,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        completion_mask: Tensor | None = None,
+        room: int = 0,
+    ) -> None:
+        """Reads the prefixes.
 
         Args:
             policy: Whose model and value head are used.
             input_ids: ``[N, S]`` int64, left-padded; columns that are padding everywhere are dropped.
             attention_mask: ``[N, S]``, true where there is a token.
+            completion_mask: ``[N, S]``, true at the policy's own tokens; ``None``: there are none yet.
+            room: How many tokens are to follow, so that memory is set aside once; more may.
         """
-        self._policy = policy
+        self._policy, self._backbone = policy, policy.backbone
         mask = attention_mask.bool()
         used = int(mask.sum(-1).max())
-        self._mask = mask[:, mask.shape[1] - used :]
-        self._cache: object = None
-        self._feed(input_ids[:, input_ids.shape[1] - used :], self._mask)
+        ids, mask = input_ids[:, input_ids.shape[1] - used :], mask[:, mask.shape[1] - used :]
+        own = torch.zeros_like(mask) if completion_mask is None else completion_mask[:, -used:].bool()
+        distinct, rows = torch.where(mask, 2 * ids + own, -1).unique(dim=0, return_inverse=True)
+        shared = len(distinct) < len(ids)
+        if shared:
+            first = torch.zeros(len(distinct), dtype=torch.long, device=ids.device).scatter_(
+                0, rows.flip(0), torch.arange(len(ids) - 1, -1, -1, device=ids.device)
+            )
+            ids, mask, own = ids[first], mask[first], own[first]
+        with torch.inference_mode():
+            hidden, self._kept = self._backbone.start(ids, mask, own, used + room)
+            self._show(hidden)
+        if shared:
+            self.select(rows)
 
     def append(self, tokens: Tensor, mask: Tensor | None = None) -> None:
         """Reads more tokens.
@@ -53,21 +74,30 @@ class CachedDecoder:
                 all keeps meaningless logits until it gets one.
         """
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
-        self._mask = torch.cat([self._mask, mask], dim=1)
-        self._feed(tokens, mask)
+        with torch.inference_mode():
+            self._show(self._backbone.extend(self._kept, tokens, mask))
 
     def select(self, rows: Tensor) -> None:
         """Keeps these rows, in this order; rows may be dropped or repeated. ``rows``: ``[M]`` int64."""
-        self._mask, self.logits, self.values = self._mask[rows], self.logits[rows], self.values[rows]
-        self._cache.batch_select_indices(rows)  # type: ignore[attr-defined]
+        with torch.inference_mode():
+            self.logits, self.values = self.logits[rows], self.values[rows]
+            self._kept.select(rows)
 
-    @torch.no_grad()
-    def _feed(self, tokens: Tensor, mask: Tensor) -> None:
-        positions = (self._mask.long().cumsum(-1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
-        logits, values, self._cache = self._policy.forward_tokens(
-            tokens, self._mask, positions, last=1, cache=self._cache, use_cache=True
-        )
-        self.logits, self.values = logits[:, -1], values[:, -1]
+    def drop(self, ended: np.ndarray) -> np.ndarray:
+        """Lets rows leave that need no more tokens, at little cost. Their logits and values are not kept in step.
+
+        Args:
+            ended: ``(N,)`` bool.
+
+        Returns:
+            ``(M,)`` int64: the old index of every row that is left. Others than those that left may have moved.
+        """
+        with torch.inference_mode():
+            return self._kept.drop(ended)
+
+    def _show(self, hidden: Tensor) -> None:
+        self.logits = self._backbone.logits(hidden)
+        self.values = self._policy.value_head(hidden).squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -99,6 +129,12 @@ class Limits:
             forbidden=tuple(np.flatnonzero(~setting.always_allowed).tolist()),
         )
 
+    def support(self, written: Tensor) -> Support:
+        """Which tokens can be drawn after ``written`` ``[N]`` tokens of the policy's own."""
+        forbidden = torch.tensor(self.forbidden, dtype=torch.long, device=written.device)
+        too_early = written < self.min_new_tokens if self.min_new_tokens else None
+        return Support(forbidden, self.eos_token_id, too_early)
+
     def mask(self, written: Tensor) -> Tensor:
         """Action mask ``[N, V]`` after ``written`` ``[N]`` tokens of the policy's own."""
         mask = torch.ones(len(written), self.vocab_size, dtype=torch.bool, device=written.device)
@@ -125,44 +161,42 @@ def sampler(decoding: Decoding, generator: torch.Generator | None) -> Chooser:
     return choose
 
 
+@torch.inference_mode()
 def complete(
-    policy: CausalLMPolicy, input_ids: Tensor, attention_mask: Tensor, written: Tensor, limits: Limits, choose: Chooser
+    policy: LMPolicy, input_ids: Tensor, attention_mask: Tensor, limits: Limits, choose: Chooser
 ) -> list[list[int]]:
-    """Writes every row to its end.
+    """Writes a completion of every row.
 
     Args:
         policy: The writer.
-        input_ids: ``[N, S]``, left-padded prefixes.
+        input_ids: ``[N, S]``, left-padded prompts.
         attention_mask: ``[N, S]``.
-        written: ``[N]``, tokens of the prefix that already count against the budget.
         limits: The budget and the mask.
         choose: How a token is chosen.
 
     Returns:
         One list of new tokens a row, the end token included if it came.
     """
-    decoder = CachedDecoder(policy, input_ids, attention_mask)
-    rows = torch.arange(len(input_ids), device=input_ids.device)
     completions: list[list[int]] = [[] for _ in range(len(input_ids))]
-    written = written.clone()
-    while True:
-        going = written < limits.max_new_tokens
-        if completions and not bool(going.all()):
-            keep = going.nonzero().squeeze(-1)
-            rows, written = rows[keep], written[keep]
-            if not len(rows):
-                return completions
-            decoder.select(keep)
-        tokens = choose(decoder.logits, limits.mask(written))
+    decoder = CachedDecoder(policy, input_ids, attention_mask, room=limits.max_new_tokens)
+    rows = np.arange(len(input_ids))
+    for written in range(limits.max_new_tokens):
+        tokens = choose(decoder.logits, limits.mask(torch.full((len(rows),), written, device=input_ids.device)))
         for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
             completions[row].append(token)
-        written = torch.where(tokens == limits.eos_token_id, limits.max_new_tokens, written + 1)
-        if bool((written < limits.max_new_tokens).any()):
-            decoder.append(tokens[:, None])
+        ended = (tokens == limits.eos_token_id).cpu().numpy()
+        if ended.all() or written + 1 == limits.max_new_tokens:
+            break
+        if ended.any():
+            order = decoder.drop(ended)
+            rows, tokens = rows[order], tokens[torch.as_tensor(order, device=tokens.device)]
+        decoder.append(tokens[:, None])
+    return completions
 
 
+@torch.inference_mode()
 def beam_search(
-    policy: CausalLMPolicy,
+    policy: LMPolicy,
     input_ids: Tensor,
     attention_mask: Tensor,
     written: Tensor,
@@ -170,6 +204,7 @@ def beam_search(
     num_beams: int,
     length_penalty: float = 1.0,
     first_mask: Tensor | None = None,
+    completion_mask: Tensor | None = None,
 ) -> list[list[int]]:
     """The completion with the highest ``log p / length ** length_penalty`` that a beam search finds, for every row.
 
@@ -187,6 +222,7 @@ def beam_search(
         num_beams: Hypotheses a row, ``B``, at least 1.
         length_penalty: 0 compares total log-probabilities, 1 means a token.
         first_mask: ``[N, V]`` bool, for the first new token in place of what ``limits`` allow.
+        completion_mask: ``[N, S]``, the policy's own tokens in the prefixes; ``None``: there are none.
 
     Returns:
         One list of new tokens a row, the end token included if it came.
@@ -194,7 +230,7 @@ def beam_search(
     if isinstance(num_beams, bool) or not isinstance(num_beams, int) or num_beams < 1:
         raise ValueError(expected("num_beams", num_beams, "a whole number of at least 1"))
     n, device, v = len(input_ids), input_ids.device, limits.vocab_size
-    decoder = CachedDecoder(policy, input_ids, attention_mask)
+    decoder = CachedDecoder(policy, input_ids, attention_mask, completion_mask, limits.max_new_tokens)
     decoder.select(torch.arange(n, device=device).repeat_interleave(num_beams))
     scores = torch.full((n, num_beams), -torch.inf, device=device)
     scores[:, 0] = 0.0  # all beams are equal at first: only one may branch

@@ -94,3 +94,58 @@ def explained_variance(predictions: Tensor, targets: Tensor, mask: Tensor) -> fl
     y, error = targets[mask].double(), (targets - predictions)[mask].double()
     variance = y.var(unbiased=False)
     return float("nan") if variance == 0 else float(1 - error.var(unbiased=False) / variance)
+
+
+def group_relative(rewards: Tensor, group_size: int, scale: str) -> Tensor:
+    """How much better each reward is than the mean of its group (Shao et al. 2024, https://arxiv.org/abs/2402.03300, eq. 3).
+
+    Args:
+        rewards: ``[B]``, groups of ``group_size`` one after the other.
+        group_size: ``G``, a divisor of ``B``.
+        scale: ``"group"`` divides by the group's standard deviation, ``"batch"`` by that of all rewards, ``"none"`` by nothing
+            (Liu et al. 2025, https://arxiv.org/abs/2503.20783: dividing prefers prompts on which all do alike).
+
+    Returns:
+        ``[B]``; 0 where all rewards of a group are the same.
+    """
+    groups = rewards.view(-1, group_size)
+    centred = groups - groups.mean(-1, keepdim=True)
+    if scale == "group":
+        centred = centred / (groups.std(-1, keepdim=True) + 1e-4)
+    elif scale == "batch":
+        centred = centred / (rewards.std() + 1e-4)
+    return centred.flatten()
+
+
+def leave_one_out(rewards: Tensor, group_size: int) -> Tensor:
+    """Each reward less the mean of the *others* of its group (Kool et al. 2019; Ahmadian et al. 2024, section 3.2).
+
+    Args:
+        rewards: ``[B]``, groups of ``group_size`` one after the other.
+        group_size: ``G``, at least 2, a divisor of ``B``.
+
+    Returns:
+        ``[B]``.
+    """
+    groups = rewards.view(-1, group_size)
+    others = (groups.sum(-1, keepdim=True) - groups) / (group_size - 1)
+    return (groups - others).flatten()
+
+
+def sequence_sum(x: Tensor, mask: Tensor) -> Tensor:
+    """Sum of every row of ``[B, T]`` over ``mask``; ``[B]``."""
+    return torch.where(mask, x, torch.zeros_like(x)).sum(-1)
+
+
+def sequence_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean of every row of ``[B, T]`` over ``mask`` (0 if there is nothing); ``[B]``."""
+    return sequence_sum(x, mask) / mask.sum(-1).clamp(min=1)
+
+
+def k3(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
+    """The estimate ``r - 1 - log r`` of ``KL(pi || pi_ref)``, with ``r = pi_ref / pi``; any shape, in nats.
+
+    It is never negative (http://joschu.net/blog/kl-approx.html).
+    """
+    log_ratio = ref_log_probs - log_probs
+    return log_ratio.exp() - 1 - log_ratio

@@ -1,4 +1,4 @@
-"""Loads causal language models, by name, from a folder or from a stored configuration, and never anybody's code."""
+"""Loads language models, by name, from a folder or from a stored configuration, and never anybody's code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers.activations import NewGELUActivation
 from transformers.utils import logging as transformers_logging
 
 from textgym.core import TextGymError, expected
@@ -18,28 +19,33 @@ class ModelError(TextGymError, ValueError):
     """A model could not be loaded, or does not fit the environment."""
 
 
-def load_model(model: str | Path | PreTrainedModel) -> PreTrainedModel:
-    """The causal language model that ``model`` stands for, in float32 and evaluation mode.
+def load_model(model: str | Path | PreTrainedModel, encoder_decoder: bool = False) -> PreTrainedModel:
+    """The language model that ``model`` stands for, in float32 and evaluation mode.
 
     Args:
         model: ``"bundled"``, a local folder, a Hub id, or a ``PreTrainedModel`` (used itself, not copied).
+        encoder_decoder: Whether to load an encoder-decoder model, rather than a causal one.
 
     Raises:
         ModelError: It cannot be loaded; the message names the offline choices.
-        TypeError: Something else, or a model that is not a causal language model.
+        TypeError: Something else, or a model of the other kind.
     """
     if isinstance(model, PreTrainedModel):
-        if model.get_output_embeddings() is None or model.config.is_encoder_decoder:
-            raise TypeError(expected("model", type(model).__name__, "a causal language model, such as GPT2LMHeadModel"))
-        model.float().eval()
-        return model
+        if model.get_output_embeddings() is None or bool(model.config.is_encoder_decoder) != encoder_decoder:
+            raise TypeError(expected("model", type(model).__name__, _WANTED[encoder_decoder]))
+        return fuse_activations(model.float().eval())
     if not isinstance(model, (str, Path)):
         raise TypeError(expected("model", model, "'bundled', a folder, a Hub id or a PreTrainedModel"))
+    if encoder_decoder and model == "bundled":
+        raise ModelError(
+            expected("model", model, f"{_WANTED[True]}, or its folder or Hub id: the bundled one is causal")
+        )
     name = str(ASSETS if model == "bundled" else model)
     bars = transformers_logging.is_progress_bar_enabled()
     try:
         transformers_logging.disable_progress_bar()
-        loaded = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
+        auto = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
+        loaded = auto.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
     except Exception as error:
         kind = (
             "folder"
@@ -55,8 +61,25 @@ def load_model(model: str | Path | PreTrainedModel) -> PreTrainedModel:
         if bars:
             transformers_logging.enable_progress_bar()
     assert isinstance(loaded, PreTrainedModel)
-    loaded.eval()
-    return loaded
+    return fuse_activations(loaded.eval())
+
+
+_WANTED = {
+    False: "a causal language model, such as GPT2LMHeadModel (CausalLMPolicy)",
+    True: "an encoder-decoder language model, such as T5ForConditionalGeneration (Seq2SeqLMPolicy)",
+}
+
+
+def fuse_activations(model: PreTrainedModel) -> PreTrainedModel:
+    """Computes GPT-2's activation, ``gelu_new``, by PyTorch's one kernel for it in place of transformers' eight.
+
+    It is the same function. On a CPU these eight passes over the widest layer cost a quarter of the time of a small model.
+    """
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
+    return model
 
 
 _ATTENTION = ("sdpa", "eager")  # what every machine has; anything else may be a kernel that has to be fetched first
@@ -76,14 +99,14 @@ def model_from_config(config: dict[str, Any]) -> PreTrainedModel:
     """
     attention = {"attn_implementation": config["attention"]} if config.get("attention") in _ATTENTION else {}
     try:
-        made = AutoModelForCausalLM.from_config(
+        auto = AutoModelForSeq2SeqLM if config.get("is_encoder_decoder") else AutoModelForCausalLM
+        made = auto.from_config(  # type: ignore[no-untyped-call]
             AutoConfig.for_model(**_harmless(config)), trust_remote_code=False, dtype=torch.float32, **attention
         )
     except Exception as error:
         raise ModelError(f"Could not make a model of type {config.get('model_type')!r}: {error}") from error
     assert isinstance(made, PreTrainedModel)
-    made.eval()
-    return made
+    return fuse_activations(made.eval())
 
 
 def _harmless(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,11 @@
-"""What on-policy algorithms over text share: rollouts of whole episodes, the reference model, saving and exact resuming."""
+"""What on-policy algorithms over text share: rollouts of whole episodes, the reference model, the training loop."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-import io
 import math
-import pathlib
-import warnings
-from collections import deque
-from collections.abc import Container, Iterable
+from collections import defaultdict
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -21,29 +17,20 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
-from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean
+from stable_baselines3.common.utils import FloatSchedule, safe_mean
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from transformers import PreTrainedModel
 
 from textgym.core import TextGymError, expected, number, whole_number
+from textgym_agents.backbone import backbone_of
 from textgym_agents.buffers import SequenceBuffer, Sequences
-from textgym_agents.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    flatten_optimizer,
-    from_json,
-    read_checkpoint,
-    to_json,
-    unflatten_optimizer,
-    write_checkpoint,
-)
 from textgym_agents.decoding import Limits
 from textgym_agents.kl import KLController
-from textgym_agents.losses import gae
-from textgym_agents.models import check_fits, config_of, load_model, model_from_config
-from textgym_agents.policies import CausalLMPolicy
+from textgym_agents.models import check_fits, load_model
+from textgym_agents.policies import CausalLMPolicy, LMPolicy, Seq2SeqLMPolicy
 from textgym_agents.rollouts import play_episodes
 from textgym_agents.sampling import Decoding
+from textgym_agents.saving import SavedAlgorithm, put_states
 from textgym_agents.vec_env import GymVecEnv, vectorised
 
 Self = TypeVar("Self", bound="OnPolicyTextAlgorithm")
@@ -53,7 +40,7 @@ class TrainingError(TextGymError, RuntimeError):
     """Training cannot go on."""
 
 
-class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
+class OnPolicyTextAlgorithm(SavedAlgorithm):
     """An SB3 on-policy algorithm whose unit of work is the episode.
 
     A rollout plays one whole episode in every environment, and again until ``n_steps * n_envs`` tokens are there. Subclasses
@@ -65,19 +52,26 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
         generator: Source of all randomness of rollouts and minibatches.
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"CausalLMPolicy": CausalLMPolicy}
-    policy: CausalLMPolicy  # type: ignore[assignment]
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "CausalLMPolicy": CausalLMPolicy,
+        "Seq2SeqLMPolicy": Seq2SeqLMPolicy,
+    }
+    policy: LMPolicy
     rollout_buffer: SequenceBuffer
     reference: PreTrainedModel | None
 
     def __init__(
         self,
-        policy: str | type[CausalLMPolicy],
+        policy: str | type[LMPolicy],
         env: Any,
         *,
         n_envs: int,
         learning_rate: float | Schedule,
         n_steps: int,
+        batch_size: int,
+        n_epochs: int,
+        micro_batch_tokens: int,
+        target_kl: float | None,
         gamma: float,
         gae_lambda: float,
         ent_coef: float,
@@ -99,11 +93,18 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
         device: torch.device | str,
         _init_setup_model: bool,
     ) -> None:
-        if not isinstance(policy, str) and not (inspect.isclass(policy) and issubclass(policy, CausalLMPolicy)):
-            raise TypeError(expected("policy", policy, "'CausalLMPolicy' or a subclass of CausalLMPolicy"))
+        if not isinstance(policy, str) and not (inspect.isclass(policy) and issubclass(policy, LMPolicy)):
+            raise TypeError(expected("policy", policy, "'CausalLMPolicy', 'Seq2SeqLMPolicy' or a subclass of LMPolicy"))
         if isinstance(policy, str) and policy not in self.policy_aliases:
             raise ValueError(expected("policy", policy, f"one of {sorted(self.policy_aliases)} or a class"))
-        for name, count in (("n_envs", n_envs), ("n_steps", n_steps), ("stats_window_size", stats_window_size)):
+        for name, count in (
+            ("n_envs", n_envs),
+            ("n_steps", n_steps),
+            ("batch_size", batch_size),
+            ("n_epochs", n_epochs),
+            ("micro_batch_tokens", micro_batch_tokens),
+            ("stats_window_size", stats_window_size),
+        ):
             whole_number(name, count, 1)
         for name, value, low, high in (
             ("gamma", gamma, 0, 1),
@@ -112,6 +113,8 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
             ("vf_coef", vf_coef, 0, math.inf),
         ):
             number(name, value, low, high)
+        if target_kl is not None:
+            number("target_kl", target_kl, 0, math.inf, above=True, wanted="above 0, or None for none")
         if max_grad_norm != math.inf:
             number("max_grad_norm", max_grad_norm, 0, math.inf, above=True, wanted="a number above 0, or inf")
         if not callable(learning_rate):
@@ -120,6 +123,8 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
             raise ValueError(expected("seed", seed, "None or a whole number below 2**32"))
         if policy_kwargs is not None and not isinstance(policy_kwargs, dict):
             raise TypeError(expected("policy_kwargs", policy_kwargs, "a dict, such as {'model': 'bundled'}, or None"))
+        self.batch_size, self.n_epochs, self.target_kl = batch_size, n_epochs, target_kl
+        self.micro_batch_tokens = micro_batch_tokens
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self.decoding = Decoding(temperature, top_k, top_p)
         self.kl_coef, self.kl_target, self.kl_horizon, self.ref_model = kl_coef, kl_target, kl_horizon, ref_model
@@ -199,13 +204,16 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
         self.policy.generator = predicting
         self.reference = None
         if self.kl_coef > 0:
-            reference = self.policy.model if self.ref_model is None else load_model(self.ref_model)
+            reference = (
+                self.policy.model if self.ref_model is None else load_model(self.ref_model, self.policy.encoder_decoder)
+            )
             self._hold_to(copy.deepcopy(reference) if reference is self.policy.model else reference)
 
     def _hold_to(self, reference: PreTrainedModel) -> None:
         """Makes a model the reference: it must fit the environment, and from now on it does not change."""
         check_fits(reference, self.policy.vocab_size, self.observation_space["input_ids"].shape[0])  # type: ignore[index]
         self.reference = reference.to(self.device).requires_grad_(False).eval()  # type: ignore[arg-type]
+        self._reference_backbone = backbone_of(self.reference, self.policy.vocab_size, self.policy.bf16)
 
     def predict(
         self,
@@ -220,7 +228,7 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
         top_p: float | None = None,
         num_beams: int = 1,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """The next token; see :meth:`CausalLMPolicy.predict`. What is not given is as in training.
+        """The next token; see :meth:`LMPolicy.predict`. What is not given is as in training.
 
         ``deterministic=True`` is greedy decoding; ``num_beams`` above 1 is beam search.
         """
@@ -284,7 +292,7 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
         slots that rest do not count.
         """
         if self._env_states is not None:
-            _put_states(env, self._env_states)
+            put_states(env, self._env_states)
             self._env_states = None
         self.policy.set_training_mode(False)
         self._rollout_start = self._progress()
@@ -295,17 +303,17 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
         def on_step(tokens: int, step: dict[str, Any]) -> bool:
             self.num_timesteps += tokens
             callback.update_locals(step)
-            slots = step["slots"]
-            infos, dones = [step["infos"][slot] for slot in slots], step["dones"][slots]
-            self._update_info_buffer(infos, dones)
-            final_infos.extend(info for info, done in zip(infos, dones, strict=True) if done)
+            ended = [step["infos"][slot] for slot in step["slots"] if step["dones"][slot]]
+            if ended:
+                self._update_info_buffer(ended, np.ones(len(ended), dtype=np.bool_))
+                final_infos.extend(ended)
             return callback.on_step()
 
         while rollout_buffer.num_tokens < n_rollout_steps * env.num_envs:
-            episodes = play_episodes(env, self.policy, self.decoding, self.generator, on_step)
-            if episodes is None:
+            sequences = play_episodes(env, self.policy, self.decoding, self.generator, on_step)
+            if sequences is None:
                 return False
-            rollout_buffer.add_episodes(episodes)
+            rollout_buffer.add_sequences(sequences)
         self._score(rollout_buffer)
         for name in sorted({key for info in final_infos for key in info if key.startswith("reward/")}):
             self.logger.record(f"rollout/{name}", safe_mean([info[name] for info in final_infos if name in info]))
@@ -314,7 +322,7 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
         return True
 
     def _score(self, buffer: SequenceBuffer) -> None:
-        """Completes the buffer: reference log-probabilities, penalised rewards, advantages."""
+        """Completes the buffer: reference log-probabilities and advantages."""
         sequences = buffer.stack()
         penalty = torch.zeros_like(sequences.rewards)
         if self.reference is not None:
@@ -325,250 +333,103 @@ class OnPolicyTextAlgorithm(OnPolicyAlgorithm):
             self.logger.record("rollout/kl", kl)
             self.logger.record("train/kl_coef", self.kl.coef)
             self.kl.update(kl, len(sequences))
-        advantages, returns = gae(
-            sequences.rewards - penalty,
-            sequences.values,
-            sequences.action_mask,
-            sequences.last_values,
-            self.gamma,
-            self.gae_lambda,
-        )
-        buffer.sequences = sequences.with_(advantages=advantages, returns=returns)
+        buffer.sequences = self._with_advantages(sequences, penalty)
+
+    def _with_advantages(self, sequences: Sequences, penalty: torch.Tensor) -> Sequences:
+        """Sets ``advantages`` (and ``returns``, where there are values to train).
+
+        Args:
+            sequences: A whole rollout.
+            penalty: ``[B, T]``, the coefficient times ``log pi - log pi_ref``, for algorithms that charge the reward with it.
+        """
+        raise NotImplementedError
 
     @torch.no_grad()
-    def _reference_log_probs(self, sequences: Sequences, batch_size: int = 64) -> torch.Tensor:
-        """``[B, T]`` on the CPU, in one teacher-forced pass, on the support and at the temperature of the policy."""
-        found = sequences.log_probs.clone()
-        for rows in torch.arange(len(sequences)).split(batch_size):
+    def _reference_log_probs(self, sequences: Sequences) -> torch.Tensor:
+        """``[B, T]`` on the CPU, on the support and at the temperature of the policy."""
+        found = torch.zeros_like(sequences.log_probs)
+        for rows in sequences.passes(2 * self.micro_batch_tokens):  # without gradients there is more room
             batch = sequences.select(rows).to(self.device)
-            columns = batch.action_mask.shape[1]
             log_probs, _, _ = self.policy.evaluate_sequences(
-                batch.input_ids,
-                batch.attention_mask,
-                columns,
-                batch.support(self.policy.vocab_size),
-                self.decoding.temperature,
-                model=self.reference,
+                batch, self.decoding.temperature, backbone=self._reference_backbone
             )
-            chosen = torch.where(batch.action_mask, log_probs, torch.zeros_like(log_probs)).cpu()
-            found[rows, found.shape[1] - columns :] = chosen
+            found[rows, found.shape[1] - log_probs.shape[1] :] = log_probs.cpu()
         return found
 
-    def _finished_training(self) -> None:
-        """To be called at the end of ``train``: from now on a checkpoint continues behind this rollout, not before it."""
-        self._rollout_start = None
+    # ---- training ---------------------------------------------------------------------------------------------------
 
-    # ---- saving and loading -----------------------------------------------------------------------------------------
+    def train(self) -> None:
+        """Updates the policy on the rollout in the buffer; see SB3.
 
-    def _progress(self) -> dict[str, Any]:
-        """Where training stands, between two rollouts: counters as JSON, random states as tensors under ``random``."""
-        return {
-            "num_timesteps": self.num_timesteps,
-            "n_updates": self._n_updates,
-            "progress_remaining": self._current_progress_remaining,
-            "kl_coef": self.kl.coef,
-            "ep_infos": [
-                {k: float(info[k]) for k in ("r", "l", "t") if k in info} for info in self.ep_info_buffer or []
-            ],
-            "ep_successes": [float(s) for s in self.ep_success_buffer or []],
-            # before the first reset the environments' generators are not yet those of the seed
-            "env_states": None if self.env is None or self._last_obs is None else _get_states(self.env),
-            "random": {"rollouts": self.generator.get_state(), "predict": self.policy.generator.get_state()},  # type: ignore[union-attr]
-        }
-
-    def save(
-        self,
-        path: str | pathlib.Path | io.BufferedIOBase,
-        exclude: Iterable[str] | None = None,
-        include: Iterable[str] | None = None,
-    ) -> None:
-        """Writes settings (JSON) and weights (safetensors) into one zip, atomically.
-
-        A file saved in the middle of a rollout continues from the beginning of that rollout, so that a resumed training equals
-        the uninterrupted one.
-
-        Args:
-            path: ``.zip`` is added unless it ends so.
-            exclude: Hyperparameters to leave out; their defaults hold after loading.
-            include: Not used (SB3's signature).
-
-        Raises:
-            CheckpointError: The settings cannot be written as JSON.
+        A minibatch is read in parts of like lengths, of at most ``micro_batch_tokens`` tokens. Their gradients are weighted so
+        that they add up to the minibatch's.
         """
-        progress = dict(self._rollout_start or self._progress())
-        if self._env_states is not None:
-            progress["env_states"] = self._env_states
-        names = [
-            n
-            for n in inspect.signature(type(self).__init__).parameters
-            if n not in _NOT_STORED and n not in set(exclude or [])
-        ]
-        optimizer, optimizer_rest = flatten_optimizer(self.policy.optimizer.state_dict())
-        tensors = {"policy": self.policy.state_dict(), "optimizer": optimizer, "random": progress.pop("random")}
-        if self.reference is not None:
-            tensors["reference"] = self.reference.state_dict()
-        assert self.limits is not None
-        config = {
-            "algorithm": type(self).__name__,
-            "policy": self.policy_class.__name__,
-            "hyperparameters": {name: to_json(getattr(self, name)) for name in names},
-            "policy_kwargs": to_json({k: v for k, v in self.policy_kwargs.items() if k != "model"}),
-            "model_config": config_of(self.policy.model),
-            "reference_config": None if self.reference is None else config_of(self.reference),
-            "limits": {**vars(self.limits), "forbidden": list(self.limits.forbidden)},
-            "n_envs": self.n_envs,
-            "stats_window_size": self._stats_window_size,
-            "observation_width": self.observation_space["input_ids"].shape[0],  # type: ignore[index]
-            "optimizer": optimizer_rest,
-            "progress": progress,
-        }
-        write_checkpoint(path, Checkpoint(config, tensors))
+        self.policy.set_training_mode(False)  # dropout stays off: it would change the log-probabilities
+        self._update_learning_rate(self.policy.optimizer)
+        seed = int(torch.randint(2**62, (1,), generator=self.generator, device=self.device))
+        shuffler = torch.Generator().manual_seed(seed)
+        logged: dict[str, list[float]] = defaultdict(list)
+        stop = False
+        for _ in range(self.n_epochs):
+            for batch in self.rollout_buffer.batches(self.batch_size, shuffler):
+                numbers = self._accumulate(self._prepared(batch))
+                for name, number_ in numbers.items():
+                    logged[name].append(number_)
+                stop = self.target_kl is not None and numbers["approx_kl"] > 1.5 * self.target_kl
+                if stop:
+                    break
+                self._step()
+            self._n_updates += 1
+            if stop:
+                break
+        for name, seen in logged.items():
+            self.logger.record(f"train/{name}", seen[-1] if name == "loss" else float(np.mean(seen)))
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self._rollout_start = None  # from now on a checkpoint continues behind this rollout, not before it
 
-    @classmethod
-    def load(
-        cls: type[Self],
-        path: str | pathlib.Path | io.BufferedIOBase,
-        env: Any = None,
-        device: torch.device | str = "auto",
-        custom_objects: dict[str, Any] | None = None,
-        print_system_info: bool = False,
-        force_reset: bool = True,
-        **kwargs: Any,
-    ) -> Self:
-        """A new algorithm from a file of :meth:`save`; nothing in the file is ever executed.
+    def _prepared(self, batch: Sequences) -> Sequences:
+        """A minibatch before it is cut into parts: the place for what concerns all of it."""
+        return batch
 
-        Args:
-            path: The file; ``.zip`` may be left out.
-            env: An environment to go on with (not an id); without one the algorithm can predict, and ``set_env`` adds one.
-                ``learn(reset_num_timesteps=False)`` continues where the saved training stood, its prompts included, if there
-                are as many environments as there were.
-            device: As for the constructor.
-            custom_objects: Hyperparameters to use in place of the stored ones; needed for those that are functions. A
-                ``kl_coef`` given so replaces the coefficient reached, a ``ref_model`` the stored reference, a ``seed`` the
-                stored random states.
-            print_system_info: Not used (SB3's signature).
-            force_reset: Not used: every rollout starts with fresh episodes.
-            kwargs: More hyperparameters to use in place of the stored ones.
+    def _loss(self, part: Sequences) -> tuple[torch.Tensor, dict[str, float]]:
+        """The loss of a part of a minibatch, and what to log of it."""
+        raise NotImplementedError
 
-        Raises:
-            FileNotFoundError: No such file.
-            CheckpointError: Not a file of ours, of another algorithm, or damaged.
-        """
-        checkpoint = read_checkpoint(path)
-        config, given = checkpoint.config, {**(custom_objects or {}), **kwargs}
-        if missing := {"algorithm", *_NEEDED} - set(config) | {"policy", "random"} - set(checkpoint.tensors):
-            raise CheckpointError(f"Expected a saved algorithm, but {path!s} lacks {sorted(missing)}")
-        if config.get("algorithm") != cls.__name__:
-            raise CheckpointError(
-                f"Expected a saved {cls.__name__}, actual: a saved {config.get('algorithm')!r} in {path!s}"
+    def _weight(self, part: Sequences, batch: Sequences) -> float:
+        """Weight of a part in its minibatch: its share of the tokens, for a loss that is a mean over tokens."""
+        return part.num_tokens / batch.num_tokens
+
+    def _accumulate(self, batch: Sequences) -> dict[str, float]:
+        """The gradient of a minibatch's loss, part by part; returns what to log of it, likewise weighted."""
+        self.policy.optimizer.zero_grad()
+        numbers: dict[str, float] = defaultdict(float)
+        for rows in batch.passes(self.micro_batch_tokens):
+            part = batch.select(rows)
+            weight = self._weight(part, batch)
+            loss, found = self._loss(part.to(self.device))
+            if not torch.isfinite(loss):
+                raise TrainingError(
+                    f"The loss became {loss.item()} at {self.num_timesteps} timesteps (update {self._n_updates}); "
+                    "the weights are those from before it. Try a lower learning_rate or max_grad_norm"
+                )
+            (weight * loss).backward()
+            for name, value in {**found, "loss": loss.item()}.items():
+                numbers[name] += weight * value
+        return numbers
+
+    def _step(self) -> None:
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        if not torch.isfinite(norm):
+            raise TrainingError(
+                f"The gradient became {norm.item()} at {self.num_timesteps} timesteps (update {self._n_updates}); "
+                "the weights are those from before it. Try a lower learning_rate"
             )
-        policy_class: Any = given.pop("policy_class", None) or cls.policy_aliases.get(config["policy"])
-        if policy_class is None:
-            raise CheckpointError(
-                f"Expected custom_objects={{'policy_class': ...}} for the stored policy {config['policy']!r}"
-            )
-        settings = {
-            name: from_json(name, value) for name, value in config["hyperparameters"].items() if name not in given
-        }
-        policy_kwargs = given.pop("policy_kwargs", None) or from_json("policy_kwargs", config["policy_kwargs"])
-        settings = {"stats_window_size": config["stats_window_size"], **settings, **given}
-        model = cls(policy_class, env, device=device, _init_setup_model=False, **settings)
-        limits = Limits(**{**config["limits"], "forbidden": tuple(config["limits"]["forbidden"])})
-        model.limits = model.limits or limits
-        saved_spaces = _spaces(limits.vocab_size, config["observation_width"])
-        if model.env is None:
-            model.observation_space, model.action_space = saved_spaces
-            model.n_envs = config["n_envs"]
-        else:
-            check_for_correct_spaces(model.env, *saved_spaces)
-        model.policy_kwargs = {**policy_kwargs, "model": model_from_config(config["model_config"])}
-        stored_reference = config["reference_config"] if given.get("ref_model") is None else None
-        if stored_reference is not None:
-            model.ref_model = model_from_config(stored_reference)
-        model._setup_model()
-        model.ref_model = None
-        model.set_parameters(_parameters(checkpoint), exact_match=True, device=device)
-        if model.reference is not None and stored_reference is not None:
-            model.reference.load_state_dict(checkpoint.tensors["reference"])
-        elif model.reference is not None and given.get("ref_model") is None:
-            model._hold_to(copy.deepcopy(model.policy.model))  # there was no penalty before: from now on, to this
-        model._restore(config["progress"], checkpoint.tensors["random"], given)
-        return model
+        self.policy.optimizer.step()
 
-    def _restore(self, progress: dict[str, Any], random: dict[str, torch.Tensor], given: Container[str]) -> None:
-        self.num_timesteps, self._n_updates = progress["num_timesteps"], progress["n_updates"]
-        self._current_progress_remaining = progress["progress_remaining"]
-        self.ep_info_buffer = deque(progress["ep_infos"], maxlen=self._stats_window_size)
-        self.ep_success_buffer = deque(progress["ep_successes"], maxlen=self._stats_window_size)
-        if "kl_coef" not in given:
-            self.kl.coef = progress["kl_coef"]
-        if "seed" not in given:
-            self._env_states = progress["env_states"]
-            if len(random["rollouts"]) == len(self.generator.get_state()):  # those of a GPU do not fit a CPU
-                self.generator.set_state(random["rollouts"])
-                self.policy.generator.set_state(random["predict"])  # type: ignore[union-attr]
-
-    def set_parameters(
-        self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"
-    ) -> None:
-        """Sets weights and optimizer state from a file of :meth:`save` or from what ``get_parameters`` gave; see SB3."""
-        if not isinstance(load_path_or_dict, dict):
-            load_path_or_dict = _parameters(read_checkpoint(load_path_or_dict))
-        super().set_parameters(load_path_or_dict, exact_match, device)
-
-
-_NEEDED = (
-    "policy",
-    "hyperparameters",
-    "policy_kwargs",
-    "model_config",
-    "reference_config",
-    "limits",
-    "n_envs",
-    "stats_window_size",
-    "observation_width",
-    "optimizer",
-    "progress",
-)
-_NOT_STORED = {
-    "self",
-    "policy",
-    "env",
-    "env_kwargs",
-    "n_envs",
-    "policy_kwargs",
-    "device",
-    "ref_model",
-    "stats_window_size",
-    "_init_setup_model",
-}
-
-
-def _parameters(checkpoint: Checkpoint) -> dict[str, Any]:
-    optimizer = unflatten_optimizer(checkpoint.tensors.get("optimizer", {}), checkpoint.config["optimizer"])
-    return {"policy": checkpoint.tensors["policy"], "policy.optimizer": optimizer}
-
-
-def _spaces(vocab_size: int, width: int) -> tuple[spaces.Dict, spaces.Discrete]:
-    masks = {name: spaces.MultiBinary(width) for name in ("attention_mask", "completion_mask")}
-    observation = spaces.Dict({"input_ids": spaces.Box(0, vocab_size - 1, (width,), np.int64), **masks})
-    return observation, spaces.Discrete(vocab_size)
+    def _now(self, schedule: float | Schedule) -> float:
+        """A schedule's value at the present progress."""
+        return FloatSchedule(schedule)(self._current_progress_remaining)
 
 
 def _limits_of(env: VecEnv) -> Limits | None:
     return Limits.of(env.get_attr("setting", indices=0)[0]) if env.has_attr("setting") else None
-
-
-def _get_states(env: VecEnv) -> list[dict[str, Any]] | None:
-    return env.env_method("get_state") if env.has_attr("get_state") else None
-
-
-def _put_states(env: VecEnv, states: list[dict[str, Any]]) -> None:
-    if len(states) != env.num_envs:
-        warnings.warn(
-            f"The saved training had {len(states)} environments, this one has {env.num_envs}: it goes on with other prompts",
-            stacklevel=2,
-        )
-        return
-    for slot, state in enumerate(states):
-        env.env_method("set_state", state, indices=[slot])

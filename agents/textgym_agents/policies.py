@@ -1,9 +1,9 @@
-"""A causal language model as a Stable-Baselines3 policy: the model chooses tokens, a linear head values prefixes."""
+"""Language models as Stable-Baselines3 policies: the model chooses tokens, a linear head values prefixes."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,24 +14,32 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from textgym.core import expected
+from textgym_agents.backbone import Backbone, backbone_of
 from textgym_agents.decoding import Limits, beam_search, complete, greedy, sampler
 from textgym_agents.models import ModelError, check_fits, disable_dropout, freeze_all_but_last, load_model
-from textgym_agents.sampling import Decoding, draw, entropy_of, log_softmax_on
+from textgym_agents.sampling import Decoding, draw, entropy_of
+from textgym_agents.token_scores import token_scores
 from textgym_agents.vec_env import is_text_space
 
+if TYPE_CHECKING:
+    from textgym_agents.buffers import Sequences
 
-class CausalLMPolicy(BasePolicy):
-    """Any causal language model of ``transformers``, with a value head on its last hidden state.
+
+class LMPolicy(BasePolicy):
+    """A language model of ``transformers``, with a value head on its last hidden state.
 
     It has the interface of SB3's ``ActorCriticPolicy`` (``forward``, ``evaluate_actions``, ``predict_values``), so stock
-    algorithms run on it too, reading every prefix again; ours use :meth:`forward_tokens` with a key-value cache.
+    algorithms run on it too, reading every prefix again; ours read with a key-value cache and in :meth:`evaluate_sequences`.
 
     Attributes:
+        encoder_decoder: Which kind of model it takes.
         model: The language model. Dropout is off, so that a log-probability means one thing.
+        backbone: The same without its head, for whoever wants hidden states.
         value_head: Linear, from the hidden state to a scalar; starts at 0.
         limits: What the environment allows; used by :meth:`predict` and :meth:`generate`.
     """
 
+    encoder_decoder: ClassVar[bool]
     optimizer: torch.optim.Optimizer
 
     def __init__(
@@ -83,14 +91,15 @@ class CausalLMPolicy(BasePolicy):
         )
         self.vocab_size = int(action_space.n)
         width = observation_space["input_ids"].shape[0]  # type: ignore[index]
-        self.model = load_model(model)
+        self.model = load_model(model, self.encoder_decoder)
         check_fits(self.model, self.vocab_size, width)
         disable_dropout(self.model)
         self.model.requires_grad_(True)
         if trainable_layers is not None:
             freeze_all_but_last(self.model, trainable_layers)
         self.trainable_layers, self.bf16 = trainable_layers, bf16
-        self.value_head = nn.Linear(self.model.config.get_text_config().hidden_size, 1)
+        self.backbone = backbone_of(self.model, self.vocab_size, bf16)
+        self.value_head = nn.Linear(self.model.get_output_embeddings().weight.shape[1], 1)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
         self.limits = limits or Limits(self.vocab_size, _end_token_of(self.model), width)
@@ -98,89 +107,47 @@ class CausalLMPolicy(BasePolicy):
         trained = [p for p in self.parameters() if p.requires_grad]
         self.optimizer = self.optimizer_class(trained, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
-    def forward_tokens(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        position_ids: Tensor,
-        last: int,
-        *,
-        cache: Any = None,
-        use_cache: bool = False,
-        model: PreTrainedModel | None = None,
-    ) -> tuple[Tensor, Tensor, Any]:
-        """Logits and values after each of the last columns.
-
-        Args:
-            input_ids: ``[B, S]`` int64.
-            attention_mask: ``[B, C + S]`` bool, with the ``C`` cached columns first.
-            position_ids: ``[B, S]``.
-            last: Number ``K`` of columns, from the right, to compute logits for.
-            cache: What an earlier call returned, or ``None``.
-            use_cache: Whether to return a cache.
-            model: Another model to use instead of the policy's own (a reference model).
-
-        Returns:
-            Logits ``[B, K, V]``, values ``[B, K]`` float32 (0 with another model), and the cache.
-        """
-        used = model or self.model
-        device = input_ids.device.type
-        fast = self.bf16 is True or (self.bf16 == "auto" and device == "cuda" and torch.cuda.is_bf16_supported())
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=fast):
-            out = used(
-                input_ids=input_ids,
-                attention_mask=attention_mask.long(),
-                position_ids=position_ids,
-                past_key_values=cache,
-                use_cache=use_cache,
-                logits_to_keep=last,
-                output_hidden_states=True,
-            )
-        hidden = out.hidden_states[-1][:, -last:].float()  # [B, K, H]
-        logits = out.logits[:, -last:, : self.vocab_size]
-        # the value head reads the policy's own hidden states; another model's may have another width
-        values = self.value_head(hidden).squeeze(-1) if model is None else hidden.new_zeros(hidden.shape[:-1])
-        return logits, values, out.past_key_values
-
     def evaluate_sequences(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        columns: int,
-        support: Tensor | None,
-        temperature: float,
-        model: PreTrainedModel | None = None,
+        self, batch: Sequences, temperature: float, *, backbone: Backbone | None = None, entropies: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One teacher-forced pass: log-probability, value and entropy at each of the last ``K`` tokens of every row.
+        """One teacher-forced pass over whole episodes.
+
+        Logits are computed only where the policy chose a token, and never all of them at once.
 
         Args:
-            input_ids: ``[B, S]``, left-padded whole episodes.
-            attention_mask: ``[B, S]`` bool.
-            columns: ``K``, less than ``S``: how many columns from the right hold completions.
-            support: ``[B, K, V]`` bool, the tokens that could be drawn in place of each; ``None`` for all.
+            batch: Episodes, on the policy's device.
             temperature: That they were drawn with.
-            model: See :meth:`forward_tokens`.
+            backbone: Another model to ask instead of the policy's own (a reference model).
+            entropies: Whether to compute them; otherwise they are 0.
 
         Returns:
-            Log-probabilities of the tokens, values of the states in which they were chosen, entropies in nats; ``[B, K]`` each,
-            meaningless where a column was not chosen by the policy.
+            Log-probabilities of the tokens on the support that they were drawn from, values of the states in which they were
+            chosen (0 with another model), entropies in nats; ``[B, T]`` each, 0 where the policy chose no token.
         """
-        positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
-        logits, values, _ = self.forward_tokens(input_ids, attention_mask, positions, columns + 1, model=model)
-        log_probs = log_softmax_on(logits[:, :-1], support, temperature)  # column t predicts token t + 1
-        chosen = log_probs.gather(-1, input_ids[:, -columns:, None]).squeeze(-1)
-        return chosen, values[:, :-1], entropy_of(log_probs)
+        used, mask = backbone or self.backbone, batch.action_mask
+        hidden = used.hidden_states(batch.input_ids, batch.attention_mask, mask, mask.shape[1])[mask]  # [N, H]
+        tokens = batch.input_ids[:, -mask.shape[1] :][mask]
+        found = token_scores(hidden, used.head, tokens, batch.support(), temperature, entropies)
+        # the value head reads the policy's own hidden states; another model's may have another width
+        values = self.value_head(hidden).squeeze(-1) if backbone is None else torch.zeros_like(found[0])
+        empty = torch.zeros(mask.shape, device=mask.device)
+        log_probs, spread, valued = (empty.masked_scatter(mask, x) for x in (*found, values))
+        return log_probs, valued, spread
 
     # ---- the interface of SB3's ActorCriticPolicy, one prefix at a time ---------------------------------------------
 
     def _read(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
         """Next-token log-probabilities ``[B, V]`` and values ``[B]`` of observations."""
         assert isinstance(obs, dict)
-        mask = obs["attention_mask"].bool()
-        start = mask.shape[1] - int(mask.sum(-1).max())
-        mask, ids = mask[:, start:], obs["input_ids"].long()[:, start:]
-        logits, values, _ = self.forward_tokens(ids, mask, (mask.long().cumsum(-1) - 1).clamp(min=0), last=1)
-        return log_softmax_on(logits[:, -1], self.limits.mask(obs["completion_mask"].sum(-1)), 1.0), values[:, -1]
+        own = obs["completion_mask"].bool()
+        hidden = self._hidden(obs["input_ids"].long(), obs["attention_mask"].bool(), own)
+        logits = self.limits.support(own.sum(-1)).restrict_(self.backbone.logits(hidden).clone())
+        return logits.log_softmax(-1), self.value_head(hidden).squeeze(-1)
+
+    def _hidden(self, ids: Tensor, mask: Tensor, own: Tensor) -> Tensor:
+        """Hidden states ``[B, H]`` after prefixes ``[B, S]``, read in one pass."""
+        used = int(mask.sum(-1).max())
+        return self.backbone.state_after(ids[:, -used:], mask[:, -used:], own[:, -used:])
 
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions ``[B]``, values ``[B, 1]`` and log-probabilities ``[B]`` for observations."""
@@ -239,12 +206,16 @@ class CausalLMPolicy(BasePolicy):
             # an episode that has used up its budget has no next token; give it one to spend, for callers that ask anyway
             left = written.clamp(max=self.limits.max_new_tokens - 1)
             first = None if action_masks is None else self._mask_tensor(action_masks, len(ids))
-            found = beam_search(self, ids, attention, left, self.limits, num_beams, first_mask=first)
-            tokens = torch.tensor([completion[0] for completion in found])
+            tokens = torch.zeros(len(ids), dtype=torch.long)
+            for rows in self._alike(own):
+                forced = None if first is None else first[rows]
+                found = beam_search(
+                    self, ids[rows], attention[rows], left[rows], self.limits, num_beams, 1.0, forced, own[rows]
+                )
+                tokens[rows.cpu()] = torch.tensor([completion[0] for completion in found])
         else:
             mask = self.limits.mask(written) if action_masks is None else self._mask_tensor(action_masks, len(ids))
-            positions = (attention.long().cumsum(-1) - 1).clamp(min=0)
-            logits = self.forward_tokens(ids, attention, positions, last=1)[0][:, -1].float()
+            logits = self.backbone.logits(self._hidden(ids, attention, own))
             choose = greedy if deterministic else sampler(decoding or Decoding(), self.generator)
             tokens = choose(logits, mask)
         array = tokens.cpu().numpy()
@@ -284,15 +255,11 @@ class CausalLMPolicy(BasePolicy):
         mask = torch.zeros(len(prompts), width, dtype=torch.bool)
         for row, prompt in enumerate(prompts):
             ids[row, width - len(prompt) :], mask[row, width - len(prompt) :] = torch.tensor(prompt), True
-        ids, mask, written = (
-            ids.to(self.device),
-            mask.to(self.device),
-            torch.zeros(len(prompts), dtype=torch.long, device=self.device),
-        )
+        ids, mask = ids.to(self.device), mask.to(self.device)
         if num_beams != 1:
-            return beam_search(self, ids, mask, written, self.limits, num_beams)
+            return beam_search(self, ids, mask, torch.zeros_like(ids[:, 0]), self.limits, num_beams)
         choose = greedy if deterministic else sampler(decoding or Decoding(), generator or self.generator)
-        return complete(self, ids, mask, written, self.limits, choose)
+        return complete(self, ids, mask, self.limits, choose)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the language model, without the value head, as ``transformers`` reads it."""
@@ -328,7 +295,15 @@ class CausalLMPolicy(BasePolicy):
         if not bool(attention.any(-1).all()):
             raise ValueError("Expected at least one token in every observation, but an attention_mask is 0 everywhere")
         start = width - int(attention.sum(-1).max())
-        return ids.long()[:, start:], attention.bool()[:, start:], own.long(), arrays[0].ndim == 1
+        return ids.long()[:, start:], attention.bool()[:, start:], own.bool()[:, start:], arrays[0].ndim == 1
+
+    def _alike(self, own: Tensor) -> list[Tensor]:
+        """Rows that can be decoded beside each other: all, but equally far ones where there is an encoder."""
+        if not self.encoder_decoder:
+            return [torch.arange(len(own), device=own.device)]
+        columns = own.shape[1] - own.int().argmax(-1)
+        behind = torch.where(own.any(-1), columns, torch.zeros_like(columns))
+        return [(behind == n).nonzero().squeeze(-1) for n in behind.unique()]
 
     def _mask_tensor(self, action_masks: np.ndarray, n: int) -> Tensor:
         array = np.atleast_2d(np.asarray(action_masks, dtype=np.bool_))
@@ -341,6 +316,22 @@ class CausalLMPolicy(BasePolicy):
                 f"Expected action_masks that allow a token, but row {int(array.any(-1).argmin())} allows none"
             )
         return torch.as_tensor(array, device=self.device).expand(n, -1)
+
+
+class CausalLMPolicy(LMPolicy):
+    """Any causal language model of ``transformers``: GPT-2, Llama, Qwen and their kin."""
+
+    encoder_decoder = False
+
+
+class Seq2SeqLMPolicy(LMPolicy):
+    """Any encoder-decoder language model of ``transformers``: T5, BART and their kin.
+
+    The encoder reads the prompt, the decoder writes the completion; ``completion_mask`` tells them apart. Tasks in which
+    somebody replies need a :class:`CausalLMPolicy`. ``model`` has to be given: none is bundled.
+    """
+
+    encoder_decoder = True
 
 
 def _end_token_of(model: PreTrainedModel) -> int:

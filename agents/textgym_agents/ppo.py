@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from typing import Any
 
-import numpy as np
 import torch
 from stable_baselines3.common.type_aliases import Schedule
-from stable_baselines3.common.utils import FloatSchedule
 from transformers import PreTrainedModel
 
-from textgym.core import number, whole_number
+from textgym.core import number
 from textgym_agents.buffers import Sequences
-from textgym_agents.losses import clipped_policy_loss, explained_variance, masked_mean, value_loss, whiten
-from textgym_agents.on_policy import OnPolicyTextAlgorithm, TrainingError
-from textgym_agents.policies import CausalLMPolicy
+from textgym_agents.losses import clipped_policy_loss, explained_variance, gae, masked_mean, value_loss, whiten
+from textgym_agents.on_policy import OnPolicyTextAlgorithm
+from textgym_agents.policies import LMPolicy
 
 
 class PPO(OnPolicyTextAlgorithm):
@@ -37,15 +34,15 @@ class PPO(OnPolicyTextAlgorithm):
     * ``rollout/ep_rew_mean``, ``rollout/ep_len_mean``: return without penalty and length in tokens, mean of the last episodes;
     * ``rollout/kl``: mean over episodes of ``sum_t log pi_old - log pi_ref``, in nats an episode; ``train/kl_coef``;
     * ``rollout/reward/<name>``: mean of each part of the reward;
-    * ``train/policy_gradient_loss``, ``train/value_loss``, ``train/entropy_loss`` (minus the mean entropy in nats a token),
-      ``train/loss``: means over minibatches (``loss``: the last);
+    * ``train/policy_gradient_loss``, ``train/value_loss``, ``train/entropy_loss`` (minus the mean entropy in nats a token; of
+      the rollout, where ``ent_coef`` is 0), ``train/loss``: means over minibatches (``loss``: the last);
     * ``train/approx_kl``: estimate of ``KL(pi_old || pi)`` in nats a token, ``train/clip_fraction``: share of clipped tokens;
     * ``train/explained_variance``: how much of the returns the values foresaw: 1 all, 0 nothing.
     """
 
     def __init__(
         self,
-        policy: str | type[CausalLMPolicy],
+        policy: str | type[LMPolicy],
         env: Any,
         learning_rate: float | Schedule = 1e-4,
         n_steps: int = 1,
@@ -60,6 +57,7 @@ class PPO(OnPolicyTextAlgorithm):
         vf_coef: float = 0.5,
         max_grad_norm: float = 1.0,
         target_kl: float | None = None,
+        micro_batch_tokens: int = 8192,
         kl_coef: float = 0.05,
         kl_target: float | None = None,
         kl_horizon: int = 2000,
@@ -80,7 +78,7 @@ class PPO(OnPolicyTextAlgorithm):
         """Makes the algorithm.
 
         Args:
-            policy: ``"CausalLMPolicy"`` or a subclass of :class:`CausalLMPolicy`.
+            policy: ``"CausalLMPolicy"``, ``"Seq2SeqLMPolicy"`` or a subclass of :class:`LMPolicy`.
             env: An id of ours, an environment (wrapped or not), a Gymnasium ``VectorEnv`` or an SB3 ``VecEnv``.
             learning_rate: Or a function of the progress that remains, from 1 to 0.
             n_steps: A rollout has at least ``n_steps * n_envs`` tokens. Episodes are never cut, so 1, the default, means one
@@ -96,6 +94,9 @@ class PPO(OnPolicyTextAlgorithm):
             vf_coef: Weight of the value loss.
             max_grad_norm: Gradients are scaled down to this norm.
             target_kl: Stops a rollout's updates once ``train/approx_kl`` exceeds 1.5 times this (nats a token).
+            micro_batch_tokens: * Most tokens, padding included, that one forward and backward pass reads. A larger minibatch is
+                read in several passes, whose gradients add up to the same (gradient accumulation). Lower it where memory is
+                short.
             kl_coef: * Penalty against the reference model; 0 for none (and no reference model in memory).
             kl_target: * Wanted KL in nats an episode: the coefficient adapts to it; ``None`` keeps it fixed.
             kl_horizon: * Episodes over which it adapts.
@@ -116,23 +117,22 @@ class PPO(OnPolicyTextAlgorithm):
         Raises:
             ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.
         """
-        whole_number("batch_size", batch_size, 1)
-        whole_number("n_epochs", n_epochs, 1)
-        for name, value in (("clip_range", clip_range), ("clip_range_vf", clip_range_vf), ("target_kl", target_kl)):
-            if value is None and name != "clip_range":
-                continue
-            if not callable(value) or name == "target_kl":
-                wanted = "above 0" + ("" if name == "clip_range" else ", or None for none")
-                number(name, value, 0, math.inf, above=True, wanted=wanted)
-        self.batch_size, self.n_epochs = batch_size, n_epochs
+        if not callable(clip_range):
+            number("clip_range", clip_range, 0, math.inf, above=True, wanted="above 0")
+        if clip_range_vf is not None and not callable(clip_range_vf):
+            number("clip_range_vf", clip_range_vf, 0, math.inf, above=True, wanted="above 0, or None for none")
         self.clip_range, self.clip_range_vf = clip_range, clip_range_vf
-        self.normalize_advantage, self.target_kl = normalize_advantage, target_kl
+        self.normalize_advantage = normalize_advantage
         super().__init__(
             policy,
             env,
             n_envs=n_envs,
             learning_rate=learning_rate,
             n_steps=n_steps,
+            batch_size=batch_size,
+            n_epochs=n_epochs,
+            micro_batch_tokens=micro_batch_tokens,
+            target_kl=target_kl,
             gamma=gamma,
             gae_lambda=gae_lambda,
             ent_coef=ent_coef,
@@ -157,58 +157,37 @@ class PPO(OnPolicyTextAlgorithm):
 
     def train(self) -> None:
         """Updates the policy on the rollout in the buffer; see SB3."""
-        self.policy.set_training_mode(False)  # dropout stays off: it would change the log-probabilities
-        self._update_learning_rate(self.policy.optimizer)
-        clip_range = FloatSchedule(self.clip_range)(self._current_progress_remaining)
-        clip_range_vf = (
-            None if self.clip_range_vf is None else FloatSchedule(self.clip_range_vf)(self._current_progress_remaining)
-        )
-        logged: dict[str, list[float]] = defaultdict(list)
-        shuffler = torch.Generator().manual_seed(
-            int(torch.randint(2**62, (1,), generator=self.generator, device=self.device))
-        )
-        stop = False
-        for _ in range(self.n_epochs):
-            for batch in self.rollout_buffer.batches(self.batch_size, shuffler):
-                loss, numbers = self._loss(batch, clip_range, clip_range_vf)
-                for name, found in numbers.items():
-                    logged[name].append(found)
-                if self.target_kl is not None and numbers["approx_kl"] > 1.5 * self.target_kl:
-                    stop = True
-                    break
-                self._step(loss)
-            self._n_updates += 1
-            if stop:
-                break
-        for name, numbers_seen in logged.items():
-            self.logger.record(f"train/{name}", numbers_seen[-1] if name == "loss" else float(np.mean(numbers_seen)))
+        super().train()
         whole = self.rollout_buffer.sequences
         self.logger.record(
             "train/explained_variance", explained_variance(whole.values, whole.returns, whole.action_mask)
         )
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/clip_range", clip_range)
-        if clip_range_vf is not None:
-            self.logger.record("train/clip_range_vf", clip_range_vf)
-        self._finished_training()
+        self.logger.record("train/clip_range", self._now(self.clip_range))
+        if self.clip_range_vf is not None:
+            self.logger.record("train/clip_range_vf", self._now(self.clip_range_vf))
 
-    def _loss(
-        self, batch: Sequences, clip_range: float, clip_range_vf: float | None
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        mask = batch.action_mask
+    def _with_advantages(self, sequences: Sequences, penalty: torch.Tensor) -> Sequences:
+        rewards, mask = sequences.rewards - penalty, sequences.action_mask
+        advantages, returns = gae(rewards, sequences.values, mask, sequences.last_values, self.gamma, self.gae_lambda)
+        return sequences.with_(advantages=advantages, returns=returns)
+
+    def _prepared(self, batch: Sequences) -> Sequences:
+        if not self.normalize_advantage:
+            return batch
+        return batch.with_(advantages=whiten(batch.advantages, batch.action_mask))
+
+    def _loss(self, part: Sequences) -> tuple[torch.Tensor, dict[str, float]]:
+        mask = part.action_mask
         log_probs, values, entropies = self.policy.evaluate_sequences(
-            batch.input_ids,
-            batch.attention_mask,
-            mask.shape[1],
-            batch.support(self.policy.vocab_size),
-            self.decoding.temperature,
+            part, self.decoding.temperature, entropies=self.ent_coef != 0
         )
-        advantages = whiten(batch.advantages, mask) if self.normalize_advantage else batch.advantages
         policy_loss, clip_fraction, approx_kl = clipped_policy_loss(
-            log_probs, batch.log_probs, advantages, mask, clip_range
+            log_probs, part.log_probs, part.advantages, mask, self._now(self.clip_range)
         )
-        error = value_loss(values, batch.values, batch.returns, mask, clip_range_vf)
-        entropy_loss = -masked_mean(entropies, mask)
+        clip_range_vf = None if self.clip_range_vf is None else self._now(self.clip_range_vf)
+        error = value_loss(values, part.values, part.returns, mask, clip_range_vf)
+        # without a bonus nothing needs their gradient, and the rollout has recorded what they were
+        entropy_loss = -masked_mean(entropies if self.ent_coef != 0 else part.entropies, mask)
         loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * error
         return loss, {
             "policy_gradient_loss": policy_loss.item(),
@@ -216,21 +195,4 @@ class PPO(OnPolicyTextAlgorithm):
             "entropy_loss": entropy_loss.item(),
             "approx_kl": approx_kl.item(),
             "clip_fraction": clip_fraction.item(),
-            "loss": loss.item(),
         }
-
-    def _step(self, loss: torch.Tensor) -> None:
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"The loss became {loss.item()} at {self.num_timesteps} timesteps (update {self._n_updates}); "
-                "the weights are those from before it. Try a lower learning_rate or max_grad_norm"
-            )
-        self.policy.optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-        if not torch.isfinite(norm):
-            raise TrainingError(
-                f"The gradient became {norm.item()} at {self.num_timesteps} timesteps (update {self._n_updates}); "
-                "the weights are those from before it. Try a lower learning_rate"
-            )
-        self.policy.optimizer.step()

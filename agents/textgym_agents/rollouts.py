@@ -8,27 +8,27 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3.common.vec_env import VecEnv
-from torch import Tensor
 
-from textgym_agents.buffers import Episode, pack_bits
+from textgym.core import TextGymError
+from textgym_agents.buffers import Recording, Sequences, pack_bits
 from textgym_agents.decoding import CachedDecoder
-from textgym_agents.policies import CausalLMPolicy
-from textgym_agents.sampling import Decoding, draw, log_softmax_on, support
+from textgym_agents.policies import LMPolicy
+from textgym_agents.sampling import Decoding, Drawn, sample
+from textgym_agents.vec_env import fixed_limits
 
 OnStep = Callable[[int, dict[str, Any]], bool]
 """Called after every step of the environments with the number of tokens written in it and the local variables of the step;
 false stops the rollout."""
 
 
-@torch.no_grad()
 def play_episodes(
-    env: VecEnv, policy: CausalLMPolicy, decoding: Decoding, generator: torch.Generator, on_step: OnStep
-) -> list[Episode] | None:
+    env: VecEnv, policy: LMPolicy, decoding: Decoding, generator: torch.Generator, on_step: OnStep
+) -> Sequences | None:
     """Plays exactly one episode in every environment.
 
     So no kind of episode is over-represented: taking the first episodes to finish would prefer short ones. A slot whose
-    episode has ended rests until the last one has (environments of ours are told to ``hold``), and leaves the batch that
-    the model computes.
+    episode has ended rests until the last one has, and leaves the batch that the model computes. Which token a slot draws
+    depends on its own random numbers only, not on which others are still there.
 
     Args:
         env: ``n`` environments.
@@ -43,35 +43,40 @@ def play_episodes(
     """
     observations = env.reset()
     assert isinstance(observations, dict)
-    masked, holds = env.has_attr("action_masks"), env.has_attr("hold")
-    ids = torch.as_tensor(observations["input_ids"], device=policy.device).long()
-    attention = torch.as_tensor(observations["attention_mask"], device=policy.device).bool()
-    decoder = CachedDecoder(policy, ids, attention)
-    lengths = observations["attention_mask"].sum(-1).astype(np.int64)  # (n,)
-    episodes = [
-        Episode(prompt=row[len(row) - used :].tolist())
-        for row, used in zip(observations["input_ids"], lengths, strict=True)
-    ]
-    slots = np.arange(env.num_envs)  # of the rows of the decoder
-    actions = np.zeros(env.num_envs, dtype=np.int64)
-    while True:
-        tokens, log_probs, packed = _choose(env, decoder.logits, slots if masked else None, decoding, generator)
-        values = decoder.values.cpu().numpy()
+    n, width = observations["input_ids"].shape
+    holds, limits = env.has_attr("hold"), fixed_limits(env)
+    masked = limits is None and env.has_attr("action_masks")
+    room = width if limits is None else limits.max_new_tokens
+    tensors = {key: torch.as_tensor(observations[key], device=policy.device) for key in observations}
+    decoder = CachedDecoder(
+        policy, tensors["input_ids"].long(), tensors["attention_mask"], tensors["completion_mask"], room
+    )
+    recording = Recording(observations["input_ids"], observations["attention_mask"], limits)
+    lengths = recording.prompt_lengths.copy()  # of the observations, so that replies are noticed
+    slots = np.arange(n)  # of the decoder's rows
+    actions = np.zeros(n, dtype=np.int64)
+    for written in range(room):
+        rows = torch.as_tensor(slots, device=policy.device)
+        with torch.inference_mode():
+            logits = decoder.logits
+            if masked:
+                allowed = torch.as_tensor(np.stack(env.env_method("action_masks", indices=slots.tolist())))
+                logits.masked_fill_(~allowed.to(policy.device), -torch.inf)
+            elif limits is not None:
+                logits = limits.support(torch.full_like(rows, written)).restrict_(logits)
+            uniforms = torch.rand(
+                n, generator=generator, device=policy.device
+            )  # one a slot, whether or not it still plays
+            drawn = sample(logits, decoding, uniforms[rows])
+            tokens = drawn.tokens.cpu().numpy()
         actions[slots] = tokens
         new_observations, rewards, dones, infos = env.step(actions)
         assert isinstance(new_observations, dict)
-        for row, slot in enumerate(slots):
-            episodes[slot].append(
-                int(tokens[row]),
-                float(log_probs[row]),
-                float(values[row]),
-                float(rewards[slot]),
-                None if packed is None else packed[row],
-            )
+        recording.append(slots, tokens, drawn, decoder.values, rewards[slots], _packed(drawn, logits, masked))
         ended = dones[slots]
         for slot in slots[ended]:
             if infos[slot].get("TimeLimit.truncated", False):
-                episodes[slot].last_value = _value_of(policy, infos[slot]["terminal_observation"])
+                recording.last_values[slot] = _value_of(policy, infos[slot]["terminal_observation"])
         step = {
             "actions": actions,
             "new_obs": new_observations,
@@ -83,54 +88,48 @@ def play_episodes(
         if not on_step(len(slots), step):
             return None
         if ended.all():
-            return episodes
+            break
         if ended.any():
             if holds:
                 env.env_method("hold", indices=slots[ended].tolist())
-            rows = torch.as_tensor(np.flatnonzero(~ended), device=policy.device)
-            decoder.select(rows)
-            slots, tokens = slots[~ended], tokens[~ended]
-        decoder.append(*_appended(new_observations, slots, tokens, lengths, episodes, policy.device))
+            order = decoder.drop(ended)
+            slots, tokens = slots[order], tokens[order]
+        now = new_observations["attention_mask"][slots].sum(-1, dtype=np.int64)
+        counts, lengths[slots] = now - lengths[slots], now
+        decoder.append(*_appended(new_observations["input_ids"], slots, tokens, counts, recording, policy.device))
+    else:
+        raise TextGymError(f"Expected every episode to end within {room} tokens; slots {slots.tolist()} did not")
+    return recording.sequences()
 
 
-def _choose(
-    env: VecEnv, logits: Tensor, slots: np.ndarray | None, decoding: Decoding, generator: torch.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Tokens ``(m,)``, their log-probabilities ``(m,)``, and the packed support ``(m, ceil(V / 8))`` if that is not all."""
-    mask = None
-    if slots is not None:
-        rows = np.stack(env.env_method("action_masks", indices=slots.tolist()))
-        mask = torch.as_tensor(rows, device=logits.device)
-    kept = support(logits, mask, decoding)
-    distribution = log_softmax_on(logits, kept, decoding.temperature)
-    tokens = draw(distribution, generator)
-    chosen = distribution.gather(-1, tokens[:, None]).squeeze(-1)
-    return tokens.cpu().numpy(), chosen.cpu().numpy(), None if kept is None else pack_bits(kept)
+def _packed(drawn: Drawn, logits: torch.Tensor, masked: bool) -> np.ndarray | None:
+    """What could be drawn, as packed bits, where the environment's fixed limits do not say it."""
+    if drawn.support is not None:
+        return pack_bits(drawn.support)
+    return pack_bits(torch.isfinite(logits)) if masked else None
 
 
 def _appended(
-    observations: dict[str, Any],
+    input_ids: np.ndarray,
     slots: np.ndarray,
     tokens: np.ndarray,
-    lengths: np.ndarray,
-    episodes: list[Episode],
+    counts: np.ndarray,
+    recording: Recording,
     device: torch.device,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """What the decoder has to read: the tokens just chosen, and replies of the environment behind them."""
-    now = observations["attention_mask"][slots].sum(-1).astype(np.int64)
-    counts = now - lengths[slots]
-    lengths[slots] = now
     if (counts == 1).all():
         return torch.as_tensor(tokens, device=device)[:, None], None
     most = int(counts.max())
-    ids = observations["input_ids"][slots][:, -most:]
+    ids = input_ids[slots][:, -most:]
     for slot, row, count in zip(slots, ids, counts, strict=True):
         if count > 1:
-            episodes[slot].append_reply(row[most - count + 1 :].tolist())
+            recording.append_reply(slot, row[most - count + 1 :])
     mask = np.arange(most) >= most - counts[:, None]
     return torch.as_tensor(ids, device=device).long(), torch.as_tensor(mask, device=device)
 
 
-def _value_of(policy: CausalLMPolicy, observation: dict[str, np.ndarray]) -> float:
+def _value_of(policy: LMPolicy, observation: dict[str, np.ndarray]) -> float:
     tensors = {key: torch.as_tensor(value, device=policy.device)[None] for key, value in observation.items()}
-    return float(policy.predict_values(tensors)[0, 0])
+    with torch.no_grad():
+        return float(policy.predict_values(tensors)[0, 0])

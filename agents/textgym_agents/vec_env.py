@@ -13,6 +13,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from textgym.core import expected
+from textgym.envs import TextGenVectorEnv
+from textgym_agents.decoding import Limits
 
 _PER_SLOT = ("action_masks", "get_state")
 
@@ -150,6 +152,18 @@ def vectorised(env_id: str, n_envs: int, **kwargs: Any) -> GymVecEnv:
         if "'autoreset_mode'" in str(error):
             raise TypeError(expected("env", env_id, "the id of an environment of textgym")) from error
         raise
+
+
+def fixed_limits(env: VecEnv) -> Limits | None:
+    """What an environment allows, if that depends on nothing but the number of tokens written; ``None`` if it may."""
+    inner = env.unwrapped
+    if not isinstance(inner, GymVecEnv):
+        return None
+    *wrappers, base = _layers(inner.envs)
+    plain = getattr(type(base), "action_masks", None) is TextGenVectorEnv.action_masks
+    if plain and not any(hasattr(type(wrapper), "action_masks") for wrapper in wrappers):
+        return Limits.of(base.setting)
+    return None
 
 
 def is_text_space(space: spaces.Space[Any]) -> bool:

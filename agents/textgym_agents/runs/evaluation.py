@@ -18,7 +18,7 @@ from textgym.envs.episodes import Setting
 from textgym.metrics import bootstrap_interval, distinct_n
 from textgym.prompts import FixedPrompts
 from textgym_agents.decoding import Limits
-from textgym_agents.policies import CausalLMPolicy
+from textgym_agents.policies import LMPolicy
 from textgym_agents.runs.scoring import score_tokens
 from textgym_agents.sampling import Decoding
 
@@ -125,7 +125,7 @@ def held_out(setting: Setting, episodes: int | None = None, seed: int = 0) -> li
 
 
 def write(
-    model: BaseAlgorithm | CausalLMPolicy,
+    model: BaseAlgorithm | LMPolicy,
     env: str | gym.Env[Any, Any] | Setting,
     examples: Sequence[Example],
     seed: int = 0,
@@ -172,7 +172,7 @@ def write(
 
 
 def evaluate(
-    model: BaseAlgorithm | CausalLMPolicy,
+    model: BaseAlgorithm | LMPolicy,
     env: str | gym.Env[Any, Any] | Setting,
     episodes: int | None = None,
     seed: int = 0,
@@ -246,7 +246,7 @@ def evaluate(
 class _Limited:
     """For a while, a policy decodes under other limits."""
 
-    def __init__(self, policy: CausalLMPolicy, limits: Limits) -> None:
+    def __init__(self, policy: LMPolicy, limits: Limits) -> None:
         self._policy, self._limits = policy, limits
 
     def __enter__(self) -> None:
@@ -256,10 +256,10 @@ class _Limited:
         self._policy.limits = self._limits
 
 
-def _policy(model: BaseAlgorithm | CausalLMPolicy) -> CausalLMPolicy:
+def _policy(model: BaseAlgorithm | LMPolicy) -> LMPolicy:
     policy = model.policy if isinstance(model, BaseAlgorithm) else model
-    if not isinstance(policy, CausalLMPolicy):
-        raise TypeError(expected("model", model, "a CausalLMPolicy, or an algorithm that has one"))
+    if not isinstance(policy, LMPolicy):
+        raise TypeError(expected("model", model, "an LMPolicy, or an algorithm that has one"))
     return policy
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from textgym.core import Example
 from textgym.envs.episodes import Setting
+from textgym_agents.backbone import backbone_of
+from textgym_agents.buffers import Sequences
 from textgym_agents.decoding import Limits
-from textgym_agents.policies import CausalLMPolicy
-from textgym_agents.sampling import log_softmax_on
+from textgym_agents.policies import LMPolicy
 
-_LOGITS_AT_ONCE = 2**23  # numbers in a [B, K, V] block: 32 MiB in float32, of which a few copies live at a time
+_TOKENS_AT_ONCE = 2**14  # in a pass without gradients
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TokenScores:
 
 @torch.no_grad()
 def score_tokens(
-    policy: CausalLMPolicy,
+    policy: LMPolicy,
     setting: Setting,
     examples: Sequence[Example],
     completions: Sequence[Sequence[int]],
@@ -53,37 +53,17 @@ def score_tokens(
         completions: Token ids that were written after each, at least one.
         reference: The other model.
     """
-    limits = Limits.of(setting)
-    rows = [*zip(setting.encode_prompts(examples), completions, strict=True)]
-    most = max(len(written) for _, written in rows)
-    size = max(1, _LOGITS_AT_ONCE // ((most + 1) * limits.vocab_size))
+    prompts = setting.encode_prompts(examples)
+    everything = Sequences.of(prompts, completions, Limits.of(setting))
+    other = backbone_of(reference, policy.vocab_size, policy.bf16)
     policy.set_training_mode(False)
-    scores: list[TokenScores] = []
-    for start in range(0, len(rows), size):
-        batch = rows[start : start + size]
-        width, columns = max(len(p) + len(w) for p, w in batch), max(len(w) for _, w in batch)
-        ids = torch.zeros(len(batch), width, dtype=torch.long)
-        mask = torch.zeros(len(batch), width, dtype=torch.bool)
-        for i, (prompt, written) in enumerate(batch):
-            both = [*prompt, *written]
-            ids[i, width - len(both) :], mask[i, width - len(both) :] = torch.tensor(both), True
-        ids, mask = ids.to(policy.device), mask.to(policy.device)
-        lengths = torch.tensor([len(w) for _, w in batch], device=ids.device)
-        before = (torch.arange(columns, device=ids.device) - columns + lengths[:, None]).clamp(
-            min=0
-        )  # [B, K], own tokens so far
-        support = limits.mask(before.flatten()).view(len(batch), columns, -1)
-        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
-        chosen = ids[:, -columns:, None]
-
-        def of_chosen(logits: Tensor, support: Tensor | None, chosen: Tensor = chosen) -> np.ndarray:
-            return log_softmax_on(logits[:, :-1], support, 1.0).gather(-1, chosen).squeeze(-1).cpu().numpy()
-
-        logits, values, _ = policy.forward_tokens(ids, mask, positions, columns + 1)
-        own = of_chosen(logits, support)
-        logits, _, _ = policy.forward_tokens(ids, mask, positions, columns + 1, model=reference)
-        ref, full, valued = of_chosen(logits, support), of_chosen(logits, None), values[:, :-1].cpu().numpy()
-        for i, (_, written) in enumerate(batch):
-            last = slice(columns - len(written), columns)
-            scores.append(TokenScores(own[i, last], ref[i, last], full[i, last], valued[i, last]))
-    return scores
+    scores: dict[int, TokenScores] = {}
+    for rows in everything.passes(_TOKENS_AT_ONCE):
+        batch = everything.select(rows).to(policy.device)
+        log_probs, values, _ = policy.evaluate_sequences(batch, 1.0)
+        ref_log_probs, _, _ = policy.evaluate_sequences(batch, 1.0, backbone=other)
+        full, _, _ = policy.evaluate_sequences(replace(batch, limits=None), 1.0, backbone=other)
+        numbers = [x.cpu().numpy() for x in (log_probs, ref_log_probs, full, values)]
+        for i, row in enumerate(rows.tolist()):
+            scores[row] = TokenScores(*(x[i, x.shape[1] - len(completions[row]) :] for x in numbers))
+    return [scores[row] for row in range(len(completions))]

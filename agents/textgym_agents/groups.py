@@ -1,0 +1,67 @@
+"""What algorithms without a critic share: several completions of each prompt, compared with one another."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from textgym.core import expected, number, whole_number
+from textgym_agents.buffers import Sequences
+from textgym_agents.losses import sequence_sum
+from textgym_agents.on_policy import OnPolicyTextAlgorithm
+
+
+class GroupAlgorithm(OnPolicyTextAlgorithm):
+    """An on-policy algorithm whose baseline is the reward of other completions of the same prompt.
+
+    Neighbouring environments form groups of ``num_generations``; the k-th episodes of a group have the same prompt. All of an
+    episode's tokens get the same advantage, that of the episode's return.
+    """
+
+    def __init__(self, policy: Any, env: Any, *, num_generations: int, clip_range: Any, **kwargs: Any) -> None:
+        """Args: as for :class:`OnPolicyTextAlgorithm`, and ``num_generations``, ``clip_range``; see the subclasses.
+
+        Raises:
+            ValueError: The environments are not grouped so, or an argument is bad.
+        """
+        self.num_generations = whole_number("num_generations", num_generations, 2)
+        if not callable(clip_range):
+            number("clip_range", clip_range, 0, math.inf, above=True, wanted="above 0")
+        self.clip_range = clip_range
+        env_kwargs = kwargs.pop("env_kwargs")
+        if isinstance(env, str) and (env_kwargs is None or isinstance(env_kwargs, dict)):
+            if kwargs["n_envs"] % num_generations:
+                raise ValueError(
+                    expected("n_envs", kwargs["n_envs"], f"a multiple of num_generations={num_generations}")
+                )
+            env_kwargs = {"group_size": num_generations, **(env_kwargs or {})}
+        super().__init__(policy, env, env_kwargs=env_kwargs, gamma=1.0, gae_lambda=1.0, vf_coef=0.0, **kwargs)
+        if self.env is not None:
+            self._check_groups(self.env)
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """See SB3.
+
+        Raises:
+            ValueError: The environments are not grouped as ``num_generations`` says.
+        """
+        super().set_env(env, force_reset)
+        assert self.env is not None
+        self._check_groups(self.env)
+
+    def _check_groups(self, env: Any) -> None:
+        size = env.get_attr("group_size", indices=0)[0] if env.has_attr("group_size") else None
+        if size != self.num_generations:
+            wanted = f"num_generations={self.num_generations}, as in gym.make_vec(id, num_envs=n, group_size=...)"
+            raise ValueError(expected("the environments' group_size", size, wanted))
+
+    def _returns(self, sequences: Sequences) -> torch.Tensor:
+        """``[B]``: what the environment paid for each episode."""
+        return sequence_sum(sequences.rewards, sequences.action_mask)
+
+    def _to_tokens(self, sequences: Sequences, advantages: torch.Tensor) -> Sequences:
+        """Gives every token the advantage ``[B]`` of its episode."""
+        zero = torch.zeros_like(sequences.rewards)
+        return sequences.with_(advantages=torch.where(sequences.action_mask, advantages[:, None], zero))
