@@ -8,6 +8,7 @@ whole episodes at once, for training.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from textgym_agents.cache import PromptCache
+from textgym_agents.flat_step import FlatStep
 from textgym_agents.models import ModelError
 from textgym_agents.token_scores import Head
 
@@ -34,13 +36,15 @@ class Backbone:
             ModelError: The model's logits are not a linear function of its last hidden states (capped or not).
         """
         self.model, self.vocab_size, self.bf16 = model, vocab_size, bf16
+        self._output: Any = model.get_output_embeddings()
         self._scale, self._softcap = 1.0, getattr(model.config.get_text_config(), "final_logit_softcapping", None)
         self._scale = self._measured_scale()
+        self._step, self._parts = FlatStep(model), tuple(map(id, model.parameters()))
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        device: torch.device = self.model.device
+        device: torch.device = self._output.weight.device
         return device
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -51,16 +55,15 @@ class Backbone:
     @property
     def head(self) -> Head:
         """How hidden states become logits."""
-        layer: Any = self.model.get_output_embeddings()
+        layer, v = self._output, self.vocab_size
         bias = getattr(layer, "bias", None)
         dtype = torch.bfloat16 if self._fast() else torch.float32
-        v = self.vocab_size
         weight = layer.weight if len(layer.weight) == v else layer.weight[:v]
         return Head(weight, None if bias is None else bias[:v], self._scale, self._softcap, dtype)
 
-    def precision(self) -> torch.autocast:
+    def precision(self) -> AbstractContextManager[object]:
         """A context in which products of matrices are in bfloat16, if the model computes so."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._fast())
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self._fast() else nullcontext()
 
     def start(self, ids: Tensor, mask: Tensor, own: Tensor, room: int) -> tuple[Tensor, PromptCache]:
         """Reads prefixes.
@@ -74,10 +77,13 @@ class Backbone:
         Returns:
             The hidden state ``[N, H]`` after each, and the cache for :meth:`extend`.
         """
+        parts = tuple(map(id, self.model.parameters()))
+        if parts != self._parts:  # a model that was changed, by adapters for one, makes other steps
+            self._step, self._parts = FlatStep(self.model), parts
         kept = PromptCache(self.model.config, len(ids), room, ids.device)
         return self._read(ids, mask, kept), kept
 
-    def extend(self, kept: PromptCache, tokens: Tensor, mask: Tensor) -> Tensor:
+    def extend(self, kept: PromptCache, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Reads more tokens ``[N, K]``, left-padded as ``mask`` says; returns the hidden states ``[N, H]`` after them."""
         return self._read(tokens, mask, kept)
 
@@ -111,8 +117,12 @@ class Backbone:
         hidden: Tensor = out.last_hidden_state
         return hidden.float()
 
-    def _read(self, tokens: Tensor, mask: Tensor, kept: PromptCache) -> Tensor:
-        attention, positions = kept.admit(mask)
+    def _read(self, tokens: Tensor, mask: Tensor | None, kept: PromptCache) -> Tensor:
+        attention, positions = kept.admit(mask, tokens.shape[1])
+        if tokens.shape[1] == 1 and not self._fast():
+            flat = self._step(kept.layers(), tokens, positions, attention)
+            if flat is not None:
+                return flat
         with self.precision():
             out = self.model.base_model(
                 input_ids=tokens,
@@ -125,8 +135,10 @@ class Backbone:
         return hidden.float()
 
     def _fast(self) -> bool:
-        device = self.device.type
-        return self.bf16 is True or (self.bf16 == "auto" and device == "cuda" and torch.cuda.is_bf16_supported())
+        """Whether products of matrices are in bfloat16."""
+        if self.bf16 == "auto":
+            return bool(self._output.weight.is_cuda and torch.cuda.is_bf16_supported())
+        return bool(self.bf16)
 
     def _probe(self) -> tuple[Tensor, Tensor]:
         """Last hidden states and logits of two tokens."""
@@ -137,7 +149,7 @@ class Backbone:
     @torch.no_grad()
     def _measured_scale(self) -> float:
         """The factor between hidden states and what the head reads, found by trying, which beats a list of architectures."""
-        layer: Any = self.model.get_output_embeddings()
+        layer = self._output
         hidden, logits = self._probe()
         logits = logits.float()
         if self._softcap is not None:
@@ -173,15 +185,15 @@ class EncoderDecoderBackbone(Backbone):
         kept = PromptCache(self.model.config, len(ids), room, ids.device)
         kept.memory, kept.memory_mask = self._encode(ids[:, :width], mask[:, :width])
         tokens = torch.cat([self._starts(len(ids)), ids[:, width:]], dim=1)
-        return self._read(tokens, torch.ones_like(tokens, dtype=torch.bool), kept), kept
+        return self._read(tokens, None, kept), kept
 
-    def extend(self, kept: PromptCache, tokens: Tensor, mask: Tensor) -> Tensor:
+    def extend(self, kept: PromptCache, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """See :meth:`Backbone.extend`.
 
         Raises:
             ModelError: Some rows get more tokens than others.
         """
-        if not bool(mask.all()):
+        if mask is not None and not bool(mask.all()):
             raise ModelError("Expected as many new tokens in every row, for an encoder-decoder model")
         return self._read(tokens, mask, kept)
 
@@ -224,8 +236,8 @@ class EncoderDecoderBackbone(Backbone):
         with self.precision():
             return self.model.get_encoder()(input_ids=tokens, attention_mask=present).last_hidden_state, present
 
-    def _read(self, tokens: Tensor, mask: Tensor, kept: PromptCache) -> Tensor:
-        kept.admit(mask)
+    def _read(self, tokens: Tensor, mask: Tensor | None, kept: PromptCache) -> Tensor:
+        kept.admit(mask, tokens.shape[1])
         with self.precision():
             out = self.model.get_decoder()(
                 input_ids=tokens,

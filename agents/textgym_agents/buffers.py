@@ -12,8 +12,26 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
 from textgym_agents.decoding import Limits
-from textgym_agents.sampling import Drawn
 from textgym_agents.token_scores import Support
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One token for each of some episodes, and what is known of it; arrays have one entry an episode.
+
+    Attributes:
+        tokens: ``(n,)`` int64.
+        log_probs: ``(n,)`` float32, of the distribution that was drawn from.
+        entropies: ``(n,)`` float32, of that distribution, in nats.
+        values: ``(n,)`` float32, of the states in which they were chosen.
+        supports: ``(n, ceil(V / 8))`` uint8, what could be drawn as packed bits; ``None`` where limits say it.
+    """
+
+    tokens: np.ndarray
+    log_probs: np.ndarray
+    entropies: np.ndarray
+    values: np.ndarray
+    supports: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -230,20 +248,12 @@ class Recording:
         self._numbers = {name: np.zeros((n, self._width), dtype=np.float32) for name in _RECORDED}
         self._supports: np.ndarray | None = None
 
-    def append(
-        self,
-        slots: np.ndarray,
-        tokens: np.ndarray,
-        drawn: Drawn,
-        values: Tensor,
-        rewards: np.ndarray,
-        supports: np.ndarray | None,
-    ) -> None:
+    def append(self, slots: np.ndarray, choices: Choices, rewards: np.ndarray) -> None:
         """Adds a token that the policy chose to each of ``slots``; arrays have their order."""
-        at = self._counts[slots]
-        self._ids[slots, self._width + at] = tokens
+        at, supports = self._counts[slots], choices.supports
+        self._ids[slots, self._width + at] = choices.tokens
         self._chosen[slots, at] = True
-        found = (drawn.log_probs.cpu().numpy(), drawn.entropies.cpu().numpy(), values.cpu().numpy(), rewards)
+        found = (choices.log_probs, choices.entropies, choices.values, rewards)
         for name, numbers in zip(_RECORDED, found, strict=True):
             self._numbers[name][slots, at] = numbers
         if supports is not None:

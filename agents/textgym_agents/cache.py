@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,15 +39,21 @@ class SlotLayer(CacheLayerMixin):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Appends columns ``[N, heads, K, width]``; returns all that are there."""
-        end = self.columns + key_states.shape[2]
-        self.room = max(self.room, end)
+        new = key_states.shape[2]
         if not self.is_initialized:
+            self.room = max(self.room, new)
             self.lazy_initialization(key_states, value_states)
+        keys, values = self.extended(new)
+        keys[:, :, -new:] = key_states
+        values[:, :, -new:] = value_states
+        return keys, values
+
+    def extended(self, new: int = 1) -> tuple[Tensor, Tensor]:
+        """Appends columns that are yet to be written; returns all."""
+        end = self.columns + new
         if end > self.keys.shape[2]:
             self.room = 2 * end
             self._replace(slice(None))
-        self.keys[: self.rows, :, self.columns : end] = key_states
-        self.values[: self.rows, :, self.columns : end] = value_states
         self.columns = end
         return self.keys[: self.rows, :, :end], self.values[: self.rows, :, :end]
 
@@ -63,11 +70,11 @@ class SlotLayer(CacheLayerMixin):
         """Keeps these rows, in this order; rows may be dropped or repeated."""
         self._replace(indices)
 
-    def move(self, holes: Tensor, movers: Tensor, rows: int) -> None:
+    def move(self, holes: Sequence[int], movers: Sequence[int], rows: int) -> None:
         """Copies rows ``movers`` into ``holes`` and keeps the first ``rows``."""
-        if len(holes):
-            self.keys[holes, :, : self.columns] = self.keys[movers, :, : self.columns]
-            self.values[holes, :, : self.columns] = self.values[movers, :, : self.columns]
+        for hole, mover in zip(holes, movers, strict=True):  # few: one by one is quicker than by index
+            for buffer in (self.keys, self.values):
+                buffer[hole].copy_(buffer[mover])
         self.rows = rows
 
     def get_seq_length(self) -> int:
@@ -90,7 +97,7 @@ class PromptCache:
 
     Attributes:
         cache: What a model of ``transformers`` takes as ``past_key_values``.
-        mask: ``[N, room]`` bool, true where a column holds a token; its first ``columns`` count.
+        mask: ``[N, room]`` bool, false where a column holds no token; its first ``columns`` count.
         columns: Columns so far.
         padded: Whether some column of some row holds no token.
         lengths: ``[N]`` int64, tokens a row.
@@ -101,35 +108,43 @@ class PromptCache:
     def __init__(self, config: PreTrainedConfig, rows: int, room: int, device: torch.device) -> None:
         """Args: config: Of the model. rows: ``N``. room: Columns to make room for at first. device: Of the model."""
         self.cache = _new_cache(config, room)
-        self.mask = torch.zeros(rows, room, dtype=torch.bool, device=device)
+        self.mask = torch.ones(rows, room, dtype=torch.bool, device=device)
         self.columns = 0
         self.padded = False
         self.lengths = torch.zeros(rows, dtype=torch.long, device=device)
         self.memory: Tensor | None = None
         self.memory_mask: Tensor | None = None
 
-    def admit(self, mask: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Makes room for tokens with ``mask`` ``[N, K]``.
+    def admit(self, mask: Tensor | None, new: int) -> tuple[Tensor | None, Tensor]:
+        """Makes room for ``new`` tokens a row.
+
+        Args:
+            mask: ``[N, K]`` bool, false where there is padding; ``None`` where there is none.
+            new: ``K``.
 
         Returns:
             The attention mask ``[N, columns]``, ``None`` where every column of every row holds a token; and the positions
             ``[N, K]`` of the tokens.
         """
-        end = self.columns + mask.shape[1]
+        end = self.columns + new
         if end > self.mask.shape[1]:
-            wider = self.mask.new_zeros(len(self.mask), 2 * end)
+            wider = self.mask.new_ones(len(self.mask), 2 * end)
             wider[:, : self.columns] = self.mask[:, : self.columns]
             self.mask = wider
-        self.mask[:, self.columns : end] = mask
+        if mask is None or bool(mask.all()):
+            positions = self.lengths[:, None] + torch.arange(new, device=self.mask.device)
+            self.lengths = self.lengths + new
+        else:
+            self.mask[:, self.columns : end] = mask
+            self.padded = True
+            positions = (self.lengths[:, None] + mask.long().cumsum(-1) - 1).clamp(min=0)
+            self.lengths = self.lengths + mask.sum(-1)
         self.columns = end
-        self.padded = self.padded or not bool(mask.all())
-        positions = (self.lengths[:, None] + mask.long().cumsum(-1) - 1).clamp(min=0)
-        self.lengths = self.lengths + mask.sum(-1)
         return self.mask[:, :end] if self.padded else None, positions
 
     def select(self, rows: Tensor) -> None:
         """Keeps these rows, in this order; rows may be dropped or repeated. ``rows``: ``[M]`` int64."""
-        for layer in self._layers():
+        for layer in self.layers():
             layer.batch_select_indices(rows)
         self._select_rest(rows)
 
@@ -146,12 +161,11 @@ class PromptCache:
         order = np.arange(kept)
         holes, movers = np.flatnonzero(ended[:kept]), kept + np.flatnonzero(~ended[kept:])
         order[holes] = movers
-        device = self.mask.device
-        rows = torch.as_tensor(order, device=device)
-        at, source = torch.as_tensor(holes, device=device), torch.as_tensor(movers, device=device)
-        for layer in self._layers():
+        rows = torch.as_tensor(order, device=self.mask.device)
+        pairs = holes.tolist(), movers.tolist()
+        for layer in self.layers():
             if isinstance(layer, SlotLayer):
-                layer.move(at, source, kept)
+                layer.move(*pairs, kept)
             else:
                 layer.batch_select_indices(rows)
         self._select_rest(rows)
@@ -162,7 +176,8 @@ class PromptCache:
         if self.memory is not None and self.memory_mask is not None:
             self.memory, self.memory_mask = self.memory[rows], self.memory_mask[rows]
 
-    def _layers(self) -> list[Any]:
+    def layers(self) -> list[Any]:
+        """Those of the cache."""
         if isinstance(self.cache, EncoderDecoderCache):
             return [*self.cache.self_attention_cache.layers, *self.cache.cross_attention_cache.layers]
         return list(self.cache.layers)

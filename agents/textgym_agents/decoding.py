@@ -73,7 +73,6 @@ class CachedDecoder:
             mask: ``[N, K]`` bool, false where there is padding; ``None`` where there is none. A row that gets no token at
                 all keeps meaningless logits until it gets one.
         """
-        mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         with torch.inference_mode():
             self._show(self._backbone.extend(self._kept, tokens, mask))
 

@@ -32,6 +32,7 @@ from textgym_agents.rollouts import play_episodes
 from textgym_agents.sampling import Decoding
 from textgym_agents.saving import SavedAlgorithm, put_states
 from textgym_agents.vec_env import GymVecEnv, vectorised
+from textgym_agents.writers import PolicyWriter, RolloutWriter
 
 Self = TypeVar("Self", bound="OnPolicyTextAlgorithm")
 
@@ -202,6 +203,7 @@ class OnPolicyTextAlgorithm(SavedAlgorithm):
         self.limits = self.policy.limits
         self.policy = self.policy.to(self.device)
         self.policy.generator = predicting
+        self.writer: RolloutWriter = PolicyWriter(self.policy, self.decoding, self.generator)
         self.reference = None
         if self.kl_coef > 0:
             reference = (
@@ -299,6 +301,7 @@ class OnPolicyTextAlgorithm(SavedAlgorithm):
         rollout_buffer.reset()
         callback.on_rollout_start()
         final_infos: list[dict[str, Any]] = []
+        self.writer.synchronise()
 
         def on_step(tokens: int, step: dict[str, Any]) -> bool:
             self.num_timesteps += tokens
@@ -310,7 +313,7 @@ class OnPolicyTextAlgorithm(SavedAlgorithm):
             return callback.on_step()
 
         while rollout_buffer.num_tokens < n_rollout_steps * env.num_envs:
-            sequences = play_episodes(env, self.policy, self.decoding, self.generator, on_step)
+            sequences = play_episodes(env, self.policy, self.writer, on_step)
             if sequences is None:
                 return False
             rollout_buffer.add_sequences(sequences)

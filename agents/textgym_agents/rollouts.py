@@ -1,4 +1,4 @@
-"""Plays whole episodes: one token an environment and step, decoded with a key-value cache."""
+"""Plays whole episodes: one token an environment and step."""
 
 from __future__ import annotations
 
@@ -10,31 +10,26 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from textgym.core import TextGymError
-from textgym_agents.buffers import Recording, Sequences, pack_bits
-from textgym_agents.decoding import CachedDecoder
+from textgym_agents.buffers import Recording, Sequences
 from textgym_agents.policies import LMPolicy
-from textgym_agents.sampling import Decoding, Drawn, sample
 from textgym_agents.vec_env import fixed_limits
+from textgym_agents.writers import RolloutWriter
 
 OnStep = Callable[[int, dict[str, Any]], bool]
 """Called after every step of the environments with the number of tokens written in it and the local variables of the step;
 false stops the rollout."""
 
 
-def play_episodes(
-    env: VecEnv, policy: LMPolicy, decoding: Decoding, generator: torch.Generator, on_step: OnStep
-) -> Sequences | None:
+def play_episodes(env: VecEnv, policy: LMPolicy, writer: RolloutWriter, on_step: OnStep) -> Sequences | None:
     """Plays exactly one episode in every environment.
 
     So no kind of episode is over-represented: taking the first episodes to finish would prefer short ones. A slot whose
-    episode has ended rests until the last one has, and leaves the batch that the model computes. Which token a slot draws
-    depends on its own random numbers only, not on which others are still there.
+    episode has ended rests until the last one has, and leaves the batch that the model computes.
 
     Args:
         env: ``n`` environments.
-        policy: Chooses the tokens.
-        decoding: How they are drawn.
-        generator: Source of randomness, on the policy's device.
+        policy: Values the last state of an episode that is cut off from outside.
+        writer: Chooses the tokens.
         on_step: See :data:`OnStep`.
 
     Returns:
@@ -47,32 +42,18 @@ def play_episodes(
     holds, limits = env.has_attr("hold"), fixed_limits(env)
     masked = limits is None and env.has_attr("action_masks")
     room = width if limits is None else limits.max_new_tokens
-    tensors = {key: torch.as_tensor(observations[key], device=policy.device) for key in observations}
-    decoder = CachedDecoder(
-        policy, tensors["input_ids"].long(), tensors["attention_mask"], tensors["completion_mask"], room
-    )
+    writer.begin(observations, limits, room)
     recording = Recording(observations["input_ids"], observations["attention_mask"], limits)
     lengths = recording.prompt_lengths.copy()  # of the observations, so that replies are noticed
-    slots = np.arange(n)  # of the decoder's rows
     actions = np.zeros(n, dtype=np.int64)
     for written in range(room):
-        rows = torch.as_tensor(slots, device=policy.device)
-        with torch.inference_mode():
-            logits = decoder.logits
-            if masked:
-                allowed = torch.as_tensor(np.stack(env.env_method("action_masks", indices=slots.tolist())))
-                logits.masked_fill_(~allowed.to(policy.device), -torch.inf)
-            elif limits is not None:
-                logits = limits.support(torch.full_like(rows, written)).restrict_(logits)
-            uniforms = torch.rand(
-                n, generator=generator, device=policy.device
-            )  # one a slot, whether or not it still plays
-            drawn = sample(logits, decoding, uniforms[rows])
-            tokens = drawn.tokens.cpu().numpy()
-        actions[slots] = tokens
+        slots = writer.slots
+        masks = np.stack(env.env_method("action_masks", indices=slots.tolist())) if masked else None
+        choices = writer.choose(written, masks)
+        actions[slots] = tokens = choices.tokens
         new_observations, rewards, dones, infos = env.step(actions)
         assert isinstance(new_observations, dict)
-        recording.append(slots, tokens, drawn, decoder.values, rewards[slots], _packed(drawn, logits, masked))
+        recording.append(slots, choices, rewards[slots])
         ended = dones[slots]
         for slot in slots[ended]:
             if infos[slot].get("TimeLimit.truncated", False):
@@ -88,45 +69,30 @@ def play_episodes(
         if not on_step(len(slots), step):
             return None
         if ended.all():
-            break
+            return writer.finish(recording.sequences())
         if ended.any():
             if holds:
                 env.env_method("hold", indices=slots[ended].tolist())
-            order = decoder.drop(ended)
-            slots, tokens = slots[order], tokens[order]
+            tokens = tokens[writer.drop(ended)]
+            slots = writer.slots
         now = new_observations["attention_mask"][slots].sum(-1, dtype=np.int64)
         counts, lengths[slots] = now - lengths[slots], now
-        decoder.append(*_appended(new_observations["input_ids"], slots, tokens, counts, recording, policy.device))
-    else:
-        raise TextGymError(f"Expected every episode to end within {room} tokens; slots {slots.tolist()} did not")
-    return recording.sequences()
-
-
-def _packed(drawn: Drawn, logits: torch.Tensor, masked: bool) -> np.ndarray | None:
-    """What could be drawn, as packed bits, where the environment's fixed limits do not say it."""
-    if drawn.support is not None:
-        return pack_bits(drawn.support)
-    return pack_bits(torch.isfinite(logits)) if masked else None
+        writer.append(*_appended(new_observations["input_ids"], slots, tokens, counts, recording))
+    raise TextGymError(f"Expected every episode to end within {room} tokens; slots {writer.slots.tolist()} did not")
 
 
 def _appended(
-    input_ids: np.ndarray,
-    slots: np.ndarray,
-    tokens: np.ndarray,
-    counts: np.ndarray,
-    recording: Recording,
-    device: torch.device,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """What the decoder has to read: the tokens just chosen, and replies of the environment behind them."""
+    input_ids: np.ndarray, slots: np.ndarray, tokens: np.ndarray, counts: np.ndarray, recording: Recording
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """What the writer has to read: the tokens just chosen, and replies of the environment behind them."""
     if (counts == 1).all():
-        return torch.as_tensor(tokens, device=device)[:, None], None
+        return tokens[:, None], None
     most = int(counts.max())
     ids = input_ids[slots][:, -most:]
     for slot, row, count in zip(slots, ids, counts, strict=True):
         if count > 1:
             recording.append_reply(slot, row[most - count + 1 :])
-    mask = np.arange(most) >= most - counts[:, None]
-    return torch.as_tensor(ids, device=device).long(), torch.as_tensor(mask, device=device)
+    return ids, np.arange(most) >= most - counts[:, None]
 
 
 def _value_of(policy: LMPolicy, observation: dict[str, np.ndarray]) -> float:

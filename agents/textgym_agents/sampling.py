@@ -160,27 +160,24 @@ def invert(probabilities: Tensor, uniforms: Tensor, block: int = 64) -> Tensor:
     blocks = -(-v // block)
     padded = probabilities if v == blocks * block else torch.nn.functional.pad(probabilities, (0, blocks * block - v))
     inside = padded.view(n, blocks, block)
-    sums = inside.sum(-1).cumsum(-1)  # [N, blocks]
-    total = sums[:, -1:]
-    if not bool(torch.isfinite(total).all()):
-        row = int((~torch.isfinite(total)).nonzero()[0, 0])
-        raise TextGymError(
-            f"The probabilities of the next token are not finite in row {row}: the model's weights have diverged"
-        )
-    height = torch.minimum(
-        uniforms[:, None] * total, total * (1 - 1e-6)
-    )  # rounding must not push it past the last token
-    at = torch.searchsorted(sums, height, right=True)  # [N, 1]
-    below = torch.where(at > 0, sums.gather(-1, (at - 1).clamp(min=0)), 0.0)
+    own = inside.sum(-1)  # [N, blocks]
+    sums = own.cumsum(-1)
+    height = uniforms[:, None] * sums[:, -1:]
+    at = torch.searchsorted(sums, height, right=True).clamp_(max=blocks - 1)  # [N, 1]
+    rest = height - (sums.gather(-1, at) - own.gather(-1, at))
     cumulative = inside.gather(1, at[..., None].expand(-1, -1, block)).squeeze(1).cumsum(-1)  # [N, block]
-    within = torch.searchsorted(cumulative, height - below, right=True)
-    tokens = at * block + within
-    # rounding may point behind the block's last token, or at one of probability 0: then take the block's most likely
-    chosen = padded.gather(-1, tokens.clamp(max=padded.shape[1] - 1))
-    wrong = (within >= block) | (chosen == 0)
-    if bool(wrong.any()):
-        best = at * block + inside.gather(1, at[..., None].expand(-1, -1, block)).squeeze(1).argmax(-1, keepdim=True)
-        tokens = torch.where(wrong, best, tokens)
+    within = torch.searchsorted(cumulative, rest, right=True).clamp_(max=block - 1)
+    tokens = at.mul_(block).add_(within)
+    drawable = padded.gather(-1, tokens) > 0
+    if not bool(drawable.all()):
+        bad = ~torch.isfinite(sums[:, -1])
+        if bool(bad.any()):
+            raise TextGymError(
+                f"The probabilities of the next token are not finite in row {int(bad.nonzero()[0])}: the model's weights "
+                "have diverged"
+            )
+        # rounding has pointed beside the token: nothing is nearer to a height at the edge than what is most likely
+        tokens = torch.where(drawable, tokens, probabilities.argmax(-1, keepdim=True))
     return tokens.squeeze(-1)
 
 

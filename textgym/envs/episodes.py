@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from numpy.lib.stride_tricks import sliding_window_view
 
 from textgym.core import SPLITS, Completion, Example, FinishReason, TextGymError, expected, whole_number
 from textgym.prompts import FixedPrompts, PromptError, Prompts, load_prompts
@@ -301,7 +300,8 @@ class Episodes:
             ids, seen, own = (a.copy() if slots is None else a[slots] for a in windows)
         else:
             rows = np.arange(len(starts)) if slots is None else slots
-            ids, seen, own = (sliding_window_view(a, width, axis=1)[rows, starts] for a in buffers)
+            cells = (rows * self._ids.shape[1] + starts)[:, None] + np.arange(width)
+            ids, seen, own = (a.take(cells) for a in buffers)
         return {"input_ids": ids, "attention_mask": seen, "completion_mask": own}
 
     def action_masks(self, slots: IntArray | None = None) -> BoolArray:

@@ -1,0 +1,123 @@
+"""Who writes the tokens of a rollout: the policy itself, or a server that holds a copy of its model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+
+from textgym_agents.buffers import Choices, Sequences, pack_bits
+from textgym_agents.decoding import CachedDecoder, Limits
+from textgym_agents.policies import LMPolicy
+from textgym_agents.sampling import Decoding, sample
+
+
+class RolloutWriter(ABC):
+    """Writes one episode in every slot, a token a step; slots whose episode has ended leave.
+
+    Attributes:
+        slots: ``(rows,)`` int64: the slots that still run, in the order of all arrays that go in and out.
+    """
+
+    slots: np.ndarray
+
+    def synchronise(self) -> None:  # noqa: B027  # the policy itself has nothing to fetch
+        """Called before every rollout: the policy's weights may have changed."""
+
+    @abstractmethod
+    def begin(self, observations: dict[str, np.ndarray], limits: Limits | None, room: int) -> None:
+        """Reads the prompts of all slots.
+
+        Args:
+            observations: First observations, ``(n, L)`` each.
+            limits: What the environment allows; ``None``: its masks say it at every step.
+            room: The most tokens that can follow.
+        """
+
+    @abstractmethod
+    def choose(self, written: int, masks: np.ndarray | None) -> Choices:
+        """The next token of every row.
+
+        Args:
+            written: How many the policy has written so far.
+            masks: ``(rows, V)`` bool, what is allowed, where ``limits`` do not say it.
+        """
+
+    @abstractmethod
+    def drop(self, ended: np.ndarray) -> np.ndarray:
+        """Lets rows leave, ``(rows,)`` bool; returns the old index of every row that is left."""
+
+    @abstractmethod
+    def append(self, ids: np.ndarray, mask: np.ndarray | None) -> None:
+        """Reads what was appended to the episodes: the tokens just chosen, and replies behind them.
+
+        Args:
+            ids: ``(rows, K)`` int64, left-padded.
+            mask: ``(rows, K)`` bool; ``None`` where there is no padding.
+        """
+
+    def finish(self, sequences: Sequences) -> Sequences:
+        """The episodes once all have ended, completed by what was not known while they were written."""
+        return sequences
+
+
+class PolicyWriter(RolloutWriter):
+    """The policy itself, with a key-value cache; logits never leave its device.
+
+    Which token a slot draws depends on its own random numbers only, not on which other slots still run.
+    """
+
+    def __init__(self, policy: LMPolicy, decoding: Decoding, generator: torch.Generator) -> None:
+        """Args: policy: Chooses. decoding: How tokens are drawn. generator: Source of randomness, on the policy's device."""
+        self._policy, self._decoding, self._generator = policy, decoding, generator
+
+    def begin(self, observations: dict[str, np.ndarray], limits: Limits | None, room: int) -> None:
+        """See :meth:`RolloutWriter.begin`."""
+        device = self._device = self._policy.device
+        ids, seen, own = (
+            torch.as_tensor(observations[key], device=device)
+            for key in ("input_ids", "attention_mask", "completion_mask")
+        )
+        self._limits, self._n = limits, len(ids)
+        if limits is not None:
+            self._forbidden = torch.tensor(limits.forbidden, dtype=torch.long, device=device)
+            self._early = torch.tensor(
+                [*limits.forbidden, limits.eos_token_id], device=device
+            )  # ... before the minimum
+        self._decoder = CachedDecoder(self._policy, ids.long(), seen, own, room)
+        self.slots = np.arange(len(ids))
+        self._rows = torch.as_tensor(self.slots, device=device)
+
+    @torch.inference_mode()
+    def choose(self, written: int, masks: np.ndarray | None) -> Choices:
+        """See :meth:`RolloutWriter.choose`."""
+        device, logits = self._device, self._decoder.logits
+        if masks is not None:
+            logits.masked_fill_(~torch.as_tensor(masks, device=device), -torch.inf)
+        elif self._limits is not None:
+            logits.index_fill_(
+                1, self._forbidden if written >= self._limits.min_new_tokens else self._early, -torch.inf
+            )
+        # one random number a slot, whether or not it still runs
+        uniforms = torch.rand(self._n, generator=self._generator, device=device)[self._rows]
+        drawn = sample(logits, self._decoding, uniforms)
+        supports = None
+        if drawn.support is not None or masks is not None:
+            supports = pack_bits(torch.isfinite(logits) if drawn.support is None else drawn.support)
+        found = (drawn.tokens, drawn.log_probs, drawn.entropies, self._decoder.values)
+        tokens, log_probs, entropies, values = (x.cpu().numpy() for x in found)
+        return Choices(tokens, log_probs, entropies, values, supports)
+
+    def drop(self, ended: np.ndarray) -> np.ndarray:
+        """See :meth:`RolloutWriter.drop`."""
+        order = self._decoder.drop(ended)
+        self.slots = self.slots[order]
+        self._rows = torch.as_tensor(self.slots, device=self._device)
+        return order
+
+    def append(self, ids: np.ndarray, mask: np.ndarray | None) -> None:
+        """See :meth:`RolloutWriter.append`."""
+        device = self._device
+        tokens = torch.as_tensor(ids, device=device)
+        self._decoder.append(tokens, None if mask is None else torch.as_tensor(mask, device=device))
