@@ -306,14 +306,13 @@ class OnPolicyTextAlgorithm(SavedAlgorithm):
         def on_step(tokens: int, step: dict[str, Any]) -> bool:
             self.num_timesteps += tokens
             callback.update_locals(step)
-            ended = [step["infos"][slot] for slot in step["slots"] if step["dones"][slot]]
-            if ended:
-                self._update_info_buffer(ended, np.ones(len(ended), dtype=np.bool_))
-                final_infos.extend(ended)
+            final_infos.extend(step["infos"][slot] for slot in step["slots"] if step["dones"][slot])
             return callback.on_step()
 
         while rollout_buffer.num_tokens < n_rollout_steps * env.num_envs:
+            known = len(final_infos)
             sequences = play_episodes(env, self.policy, self.writer, on_step)
+            self._update_info_buffer(final_infos[known:], np.ones(len(final_infos) - known, dtype=np.bool_))
             if sequences is None:
                 return False
             rollout_buffer.add_sequences(sequences)

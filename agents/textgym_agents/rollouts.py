@@ -10,9 +10,10 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from textgym.core import TextGymError
+from textgym.envs import TextGenVectorEnv
 from textgym_agents.buffers import Recording, Sequences
 from textgym_agents.policies import LMPolicy
-from textgym_agents.vec_env import fixed_limits
+from textgym_agents.vec_env import fixed_limits, heavy_rewards
 from textgym_agents.writers import RolloutWriter
 
 OnStep = Callable[[int, dict[str, Any]], bool]
@@ -26,6 +27,9 @@ def play_episodes(env: VecEnv, policy: LMPolicy, writer: RolloutWriter, on_step:
     So no kind of episode is over-represented: taking the first episodes to finish would prefer short ones. A slot whose
     episode has ended rests until the last one has, and leaves the batch that the model computes.
 
+    Heavy rewards (:class:`textgym.rewards.Reward`) are computed in another thread meanwhile: then the step that ends an episode
+    pays 0, and its info, the same object, is completed before this returns.
+
     Args:
         env: ``n`` environments.
         policy: Values the last state of an episode that is cut off from outside.
@@ -36,6 +40,22 @@ def play_episodes(env: VecEnv, policy: LMPolicy, writer: RolloutWriter, on_step:
         ``n`` episodes in the order of the slots, with the exact log-probabilities of the distribution that was drawn from; or
         ``None`` if ``on_step`` stopped it.
     """
+    slow = heavy_rewards(env)
+    if slow is None:
+        return _play(env, policy, writer, on_step, {})
+    slow.defer_scores(True)
+    try:
+        final_infos: dict[int, dict[str, Any]] = {}
+        played = _play(env, policy, writer, on_step, final_infos)
+        return None if played is None else _settled(played, slow, final_infos)
+    finally:
+        slow.defer_scores(False)
+
+
+def _play(
+    env: VecEnv, policy: LMPolicy, writer: RolloutWriter, on_step: OnStep, final_infos: dict[int, dict[str, Any]]
+) -> Sequences | None:
+    """See :func:`play_episodes`; puts the last info of every slot into ``final_infos``."""
     observations = env.reset()
     assert isinstance(observations, dict)
     n, width = observations["input_ids"].shape
@@ -55,7 +75,8 @@ def play_episodes(env: VecEnv, policy: LMPolicy, writer: RolloutWriter, on_step:
         assert isinstance(new_observations, dict)
         recording.append(slots, choices, rewards[slots])
         ended = dones[slots]
-        for slot in slots[ended]:
+        for slot in slots[ended].tolist():
+            final_infos[slot] = infos[slot]
             if infos[slot].get("TimeLimit.truncated", False):
                 recording.last_values[slot] = _value_of(policy, infos[slot]["terminal_observation"])
         step = {
@@ -79,6 +100,17 @@ def play_episodes(env: VecEnv, policy: LMPolicy, writer: RolloutWriter, on_step:
         counts, lengths[slots] = now - lengths[slots], now
         writer.append(*_appended(new_observations["input_ids"], slots, tokens, counts, recording))
     raise TextGymError(f"Expected every episode to end within {room} tokens; slots {writer.slots.tolist()} did not")
+
+
+def _settled(sequences: Sequences, envs: TextGenVectorEnv, final_infos: dict[int, dict[str, Any]]) -> Sequences:
+    """The episodes with the rewards that were computed meanwhile, at the last token each; their infos are completed."""
+    rewards = sequences.rewards.clone()
+    for slot, (reward, info) in envs.settle().items():
+        rewards[slot, -1] += reward  # the last column is every episode's last token
+        final_infos[slot].update(info)
+        if "episode" in final_infos[slot]:
+            final_infos[slot]["episode"]["r"] += reward
+    return sequences.with_(rewards=rewards)
 
 
 def _appended(

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from textgym.core import expected
@@ -154,6 +154,17 @@ def vectorised(env_id: str, n_envs: int, **kwargs: Any) -> GymVecEnv:
         raise
 
 
+def heavy_rewards(env: VecEnv) -> TextGenVectorEnv | None:
+    """The environments, if their rewards take long and nothing between them and SB3 needs to see a reward at once."""
+    layers: list[Any] = list(_layers(env, inside="venv"))
+    inner = layers.pop()
+    seen = any(type(layer) is not VecMonitor or layer.results_writer is not None for layer in layers)
+    if seen or not isinstance(inner, GymVecEnv) or not isinstance(inner.envs, TextGenVectorEnv):
+        return None
+    reward = inner.envs.setting.reward
+    return inner.envs if reward.heavy and not reward.dense else None
+
+
 def fixed_limits(env: VecEnv) -> Limits | None:
     """What an environment allows, if that depends on nothing but the number of tokens written; ``None`` if it may."""
     inner = env.unwrapped
@@ -171,12 +182,12 @@ def is_text_space(space: spaces.Space[Any]) -> bool:
     return isinstance(space, spaces.Dict) and {"input_ids", "attention_mask", "completion_mask"} <= set(space.spaces)
 
 
-def _layers(envs: Any) -> Iterable[Any]:
+def _layers(envs: Any, inside: str = "env") -> Iterable[Any]:
     while True:
         yield envs
-        if not hasattr(envs, "env"):
+        if inside not in vars(envs):
             return
-        envs = envs.env
+        envs = getattr(envs, inside)
 
 
 def _rows(infos: Any, n: int) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from textgym.core import SPLITS, Completion, Example, FinishReason, TextGymError, expected, whole_number
+from textgym.envs.scoring import Columns
 from textgym.prompts import FixedPrompts, PromptError, Prompts, load_prompts
 from textgym.rewards import Reward, as_reward, checked_scores
 from textgym.tasks import Task, make_task
@@ -27,9 +28,6 @@ from textgym.tokenization import TextTokenizer, load_tokenizer
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 Observation = dict[str, npt.NDArray[Any]]
-Columns = dict[str, list[Any]]
-"""The infos of several episodes, a key at a time; ``None`` where an episode has no such entry."""
-
 _FINISH_REASONS: tuple[FinishReason | None, ...] = (None, "stop", "length")
 
 
@@ -66,6 +64,20 @@ class Setting:
         """Whether a finished completion solves the task; ``None`` where it has no such notion, or another reward."""
         success = self.task.is_success(completion) if self.own_reward else None
         return None if success is None else bool(success)
+
+    def score(self, completions: Sequence[Completion]) -> tuple[npt.NDArray[np.float32], Columns]:
+        """Final rewards of ``m`` ended episodes, shape ``(m,)``, and their infos (lists of ``m``), scored in one call."""
+        rewards, parts = self.reward.parts(completions)
+        infos: Columns = {
+            "prompt": [c.prompt for c in completions],
+            "completion": [c.text for c in completions],
+            "references": [list(c.references) for c in completions],
+            "finish_reason": [c.finish_reason for c in completions],
+            "is_success": [self.is_success(c) for c in completions],
+        }
+        for name, scores in parts.items():
+            infos[f"reward/{name}"] = np.asarray(scores, dtype=np.float64).tolist()
+        return rewards, infos
 
     def observation_space(self) -> spaces.Dict:
         """``input_ids`` int64 in [0, V); ``attention_mask`` and ``completion_mask`` int8 in {0, 1}; each of shape ``(L,)``."""
@@ -244,18 +256,7 @@ class Episodes:
 
     def score(self, slots: IntArray) -> tuple[npt.NDArray[np.float32], Columns]:
         """Final rewards of ended episodes, shape ``(m,)``, and their infos (lists of ``m``), all scored in one call."""
-        completions = self.completions(slots)
-        rewards, parts = self.setting.reward.parts(completions)
-        infos: Columns = {
-            "prompt": [c.prompt for c in completions],
-            "completion": [c.text for c in completions],
-            "references": [list(c.references) for c in completions],
-            "finish_reason": [c.finish_reason for c in completions],
-            "is_success": [self.setting.is_success(c) for c in completions],
-        }
-        for name, scores in parts.items():
-            infos[f"reward/{name}"] = np.asarray(scores, dtype=np.float64).tolist()
-        return rewards, infos
+        return self.setting.score(self.completions(slots))
 
     def completions(self, slots: IntArray) -> list[Completion]:
         """What has been written so far in ``slots``, as rewards see it. Decodes, so it costs time."""

@@ -15,7 +15,6 @@ from gymnasium.vector.utils import batch_space
 from textgym.core import Example, TextGymError, expected, whole_number
 from textgym.envs.episodes import (
     BoolArray,
-    Columns,
     Episodes,
     IntArray,
     Observation,
@@ -23,6 +22,7 @@ from textgym.envs.episodes import (
     make_setting,
     start_from,
 )
+from textgym.envs.scoring import BackgroundScorer, Columns
 from textgym.envs.text_gen import view
 from textgym.rendering import make_renderer
 from textgym.tasks import Task
@@ -113,6 +113,7 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
         self._begun = False
         self._returns = np.zeros(self.num_envs, dtype=np.float32)
         self._renderer = make_renderer(render_mode)
+        self._scorer: BackgroundScorer | None = None
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
@@ -180,7 +181,9 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
         done = live[ended]
         self._waiting[done] = True
         finals: Columns = {}
-        if len(done):
+        if len(done) and self._scorer is not None:
+            self._scorer.put(done.tolist(), self._episodes.completions(done))
+        elif len(done):
             scores, finals = self._episodes.score(done)
             paid[ended] += scores
         self._returns[live] += paid
@@ -214,6 +217,32 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
         if array.shape != (self.num_envs,) or array.dtype != np.bool_:
             raise ValueError(expected("mask", mask, f"a bool array of shape ({self.num_envs},)"))
         self._held |= array
+
+    def defer_scores(self, defer: bool) -> None:
+        """Lets rewards be computed in another thread, while episodes that still run go on.
+
+        From ``defer_scores(True)`` to ``defer_scores(False)`` a step that ends an episode pays nothing for it (but for the
+        shaping of dense rewards) and says nothing of it in ``infos``; :meth:`settle` does both later. For whoever plays whole
+        episodes and has a use for their rewards only once all have ended.
+        """
+        if self._scorer is not None:
+            self._scorer.close()
+        self._scorer = BackgroundScorer(self.setting.score) if defer else None
+
+    def settle(self) -> dict[int, tuple[float, dict[str, Any]]]:
+        """Waits for the scores that are due; the final reward and the info of the last episode that ended in each slot.
+
+        Raises:
+            RewardError: The reward failed.
+            TextGymError: Scores are not deferred.
+        """
+        if self._scorer is None:
+            raise TextGymError("Expected `defer_scores(True)` before `settle`")
+        return {
+            slot: (float(rewards[i]), {key: values[i] for key, values in infos.items() if values[i] is not None})
+            for slots, rewards, infos in self._scorer.settle()
+            for i, slot in enumerate(slots)
+        }
 
     def get_state(self) -> list[dict[str, Any]]:
         """The state of every slot's random generator, which decides all episodes to come; JSON-able."""

@@ -30,12 +30,15 @@ class Reward(ABC):
         range: Lowest and highest score that can come out, infinities allowed.
         dense: Whether ``potential`` is paid out step by step.
         gamma: Discount that the potential is shaped with; only read where ``dense``.
+        heavy: Whether a score takes so long (a model, a network) that rollouts should go on meanwhile. Such a reward is called
+            in another thread, never twice at a time.
     """
 
     name: str = "reward"
     range: tuple[float, float] = (-math.inf, math.inf)
     dense: bool = False
     gamma: float = 1.0
+    heavy: bool = False
 
     @abstractmethod
     def __call__(self, completions: Sequence[Completion]) -> Scores:
@@ -130,6 +133,7 @@ class WeightedSum(Reward):
         bounds = [sorted((_times(w, r.range[0]), _times(w, r.range[1]))) for w, r in self.terms]
         self.range = (sum(low for low, _ in bounds), sum(high for _, high in bounds))
         self.dense = any(reward.dense for _, reward in self.terms)
+        self.heavy = any(reward.heavy for _, reward in self.terms)
         gammas = {reward.gamma for _, reward in self.terms if reward.dense}
         if len(gammas) > 1:
             raise ValueError(expected("gamma", sorted(gammas), "the same in all dense rewards that are added"))
@@ -172,7 +176,7 @@ class Product(Reward):
             raise ValueError(
                 f"Expected factors that are not dense, actual: {left.name!r} * {right.name!r}; shape the product instead"
             )
-        self.left, self.right = left, right
+        self.left, self.right, self.heavy = left, right, left.heavy or right.heavy
         self.name = f"({left.name}) * ({right.name})"
         corners = [_times(a, b) for a in left.range for b in right.range]
         self.range = (min(corners), max(corners))

@@ -32,13 +32,18 @@ class FunctionReward(Reward):
       named ``prompts``, ``completions`` or ``completion_ids`` is taken to be of this form.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str | None = None) -> None:
-        """Args: function: See above. name: Defaults to the function's own.
+    def __init__(self, function: Callable[..., Any], name: str | None = None, heavy: bool = False) -> None:
+        """Makes the reward.
+
+        Args:
+            function: See above.
+            name: Defaults to the function's own.
+            heavy: See :class:`Reward`; for a function that asks a model or a network.
 
         Raises:
             TypeError: The function's parameters fit neither form.
         """
-        self.function = function
+        self.function, self.heavy = function, heavy
         self.name = str(name or getattr(function, "__name__", type(function).__name__))
         try:
             parameters = inspect.signature(function).parameters.values()
