@@ -105,6 +105,8 @@ def _check_kind(name: str, value: Any, default: Any) -> None:
         wanted = None if number and isinstance(value, int) else "a whole number"
     elif isinstance(default, float):
         wanted = None if number else "a number"
+    elif isinstance(default, str):
+        wanted = None if isinstance(value, str) else "a text"
     elif name.endswith("_kwargs"):
         wanted = None if value is None or isinstance(value, dict) else 'an object such as {"trainable_layers": 1}'
     elif name != "ref_model":

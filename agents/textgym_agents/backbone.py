@@ -57,13 +57,13 @@ class Backbone:
         """How hidden states become logits."""
         layer, v = self._output, self.vocab_size
         bias = getattr(layer, "bias", None)
-        dtype = torch.bfloat16 if self._fast() else torch.float32
+        dtype = torch.bfloat16 if self.bf16_in_use else torch.float32
         weight = layer.weight if len(layer.weight) == v else layer.weight[:v]
         return Head(weight, None if bias is None else bias[:v], self._scale, self._softcap, dtype)
 
     def precision(self) -> AbstractContextManager[object]:
         """A context in which products of matrices are in bfloat16, if the model computes so."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self._fast() else nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bf16_in_use else nullcontext()
 
     def start(self, ids: Tensor, mask: Tensor, own: Tensor, room: int) -> tuple[Tensor, PromptCache]:
         """Reads prefixes.
@@ -119,7 +119,7 @@ class Backbone:
 
     def _read(self, tokens: Tensor, mask: Tensor | None, kept: PromptCache) -> Tensor:
         attention, positions = kept.admit(mask, tokens.shape[1])
-        if tokens.shape[1] == 1 and not self._fast():
+        if tokens.shape[1] == 1 and not self.bf16_in_use:
             flat = self._step(kept.layers(), tokens, positions, attention)
             if flat is not None:
                 return flat
@@ -134,7 +134,8 @@ class Backbone:
         hidden: Tensor = out.last_hidden_state[:, -1]
         return hidden.float()
 
-    def _fast(self) -> bool:
+    @property
+    def bf16_in_use(self) -> bool:
         """Whether products of matrices are in bfloat16."""
         if self.bf16 == "auto":
             return bool(self._output.weight.is_cuda and torch.cuda.is_bf16_supported())

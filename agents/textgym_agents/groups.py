@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from stable_baselines3.common.vec_env import VecEnv
 
 from textgym.core import expected, number, whole_number
 from textgym_agents.buffers import Sequences
@@ -38,20 +39,9 @@ class GroupAlgorithm(OnPolicyTextAlgorithm):
                 )
             env_kwargs = {"group_size": num_generations, **(env_kwargs or {})}
         super().__init__(policy, env, env_kwargs=env_kwargs, gamma=1.0, gae_lambda=1.0, vf_coef=0.0, **kwargs)
-        if self.env is not None:
-            self._check_groups(self.env)
 
-    def set_env(self, env: Any, force_reset: bool = True) -> None:
-        """See SB3.
-
-        Raises:
-            ValueError: The environments are not grouped as ``num_generations`` says.
-        """
-        super().set_env(env, force_reset)
-        assert self.env is not None
-        self._check_groups(self.env)
-
-    def _check_groups(self, env: Any) -> None:
+    def _check_env(self, env: VecEnv) -> None:
+        super()._check_env(env)
         size = env.get_attr("group_size", indices=0)[0] if env.has_attr("group_size") else None
         if size != self.num_generations:
             wanted = f"num_generations={self.num_generations}, as in gym.make_vec(id, num_envs=n, group_size=...)"

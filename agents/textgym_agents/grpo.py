@@ -63,6 +63,8 @@ class GRPO(GroupAlgorithm):
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
+        rollout_backend: str = "transformers",
+        rollout_kwargs: dict[str, Any] | None = None,
         n_envs: int = 64,
         env_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
@@ -101,6 +103,8 @@ class GRPO(GroupAlgorithm):
             temperature: See there.
             top_k: See there.
             top_p: See there.
+            rollout_backend: See there.
+            rollout_kwargs: See there.
             n_envs: See there.
             env_kwargs: See there.
             stats_window_size: See there.
@@ -147,6 +151,8 @@ class GRPO(GroupAlgorithm):
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
+            rollout_backend=rollout_backend,
+            rollout_kwargs=rollout_kwargs,
             env_kwargs=env_kwargs,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,

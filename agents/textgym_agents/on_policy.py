@@ -6,6 +6,7 @@ import copy
 import inspect
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -32,7 +33,11 @@ from textgym_agents.rollouts import play_episodes
 from textgym_agents.sampling import Decoding
 from textgym_agents.saving import SavedAlgorithm, put_states
 from textgym_agents.vec_env import GymVecEnv, vectorised
+from textgym_agents.vllm_writer import VLLMWriter
 from textgym_agents.writers import PolicyWriter, RolloutWriter
+
+BACKENDS: dict[str, Callable[..., RolloutWriter]] = {"transformers": PolicyWriter, "vllm": VLLMWriter}
+"""Who can write a rollout's tokens, by the name that ``rollout_backend`` takes."""
 
 Self = TypeVar("Self", bound="OnPolicyTextAlgorithm")
 
@@ -85,6 +90,8 @@ class OnPolicyTextAlgorithm(SavedAlgorithm):
         temperature: float,
         top_k: int,
         top_p: float,
+        rollout_backend: str,
+        rollout_kwargs: dict[str, Any] | None,
         env_kwargs: dict[str, Any] | None,
         stats_window_size: int,
         tensorboard_log: str | None,
@@ -124,6 +131,13 @@ class OnPolicyTextAlgorithm(SavedAlgorithm):
             raise ValueError(expected("seed", seed, "None or a whole number below 2**32"))
         if policy_kwargs is not None and not isinstance(policy_kwargs, dict):
             raise TypeError(expected("policy_kwargs", policy_kwargs, "a dict, such as {'model': 'bundled'}, or None"))
+        if rollout_backend not in BACKENDS:
+            raise ValueError(expected("rollout_backend", rollout_backend, f"one of {sorted(BACKENDS)}"))
+        if rollout_kwargs and (rollout_backend == "transformers" or not isinstance(rollout_kwargs, dict)):
+            raise ValueError(
+                expected("rollout_kwargs", rollout_kwargs, "None, or a dict of arguments of vllm.LLM with 'vllm'")
+            )
+        self.rollout_backend, self.rollout_kwargs = rollout_backend, rollout_kwargs
         self.batch_size, self.n_epochs, self.target_kl = batch_size, n_epochs, target_kl
         self.micro_batch_tokens = micro_batch_tokens
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
@@ -203,13 +217,30 @@ class OnPolicyTextAlgorithm(SavedAlgorithm):
         self.limits = self.policy.limits
         self.policy = self.policy.to(self.device)
         self.policy.generator = predicting
-        self.writer: RolloutWriter = PolicyWriter(self.policy, self.decoding, self.generator)
+        backend = BACKENDS[self.rollout_backend]
+        self.writer: RolloutWriter = backend(self.policy, self.decoding, self.generator, **(self.rollout_kwargs or {}))
+        if self.env is not None:
+            self._check_env(self.env)
         self.reference = None
         if self.kl_coef > 0:
             reference = (
                 self.policy.model if self.ref_model is None else load_model(self.ref_model, self.policy.encoder_decoder)
             )
             self._hold_to(copy.deepcopy(reference) if reference is self.policy.model else reference)
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """See SB3.
+
+        Raises:
+            ModelError, ValueError: The algorithm cannot play in it.
+        """
+        super().set_env(env, force_reset)
+        assert self.env is not None
+        self._check_env(self.env)
+
+    def _check_env(self, env: VecEnv) -> None:
+        """Raises an error if the algorithm cannot play in these environments."""
+        self.writer.check(env)
 
     def _hold_to(self, reference: PreTrainedModel) -> None:
         """Makes a model the reference: it must fit the environment, and from now on it does not change."""

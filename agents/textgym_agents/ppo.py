@@ -65,6 +65,8 @@ class PPO(OnPolicyTextAlgorithm):
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
+        rollout_backend: str = "transformers",
+        rollout_kwargs: dict[str, Any] | None = None,
         n_envs: int = 64,
         env_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
@@ -104,6 +106,9 @@ class PPO(OnPolicyTextAlgorithm):
             temperature: * Of sampling in rollouts.
             top_k: * Sample among the ``k`` most likely tokens; 0 for all.
             top_p: * Nucleus sampling; 1 for all.
+            rollout_backend: * Who writes the tokens of a rollout: ``"transformers"``, the policy itself; or ``"vllm"``, whose
+                engine gets the policy's weights before every rollout (needs vLLM, a causal model, ``top_k=0``, ``top_p=1``).
+            rollout_kwargs: * Arguments of ``vllm.LLM``, such as ``{"gpu_memory_utilization": 0.4}``.
             n_envs: * Number of environments where ``env`` is an id.
             env_kwargs: * Arguments of the environment where ``env`` is an id.
             stats_window_size: Episodes that ``rollout/ep_rew_mean`` averages over.
@@ -145,6 +150,8 @@ class PPO(OnPolicyTextAlgorithm):
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
+            rollout_backend=rollout_backend,
+            rollout_kwargs=rollout_kwargs,
             env_kwargs=env_kwargs,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,

@@ -177,6 +177,11 @@ def fixed_limits(env: VecEnv) -> Limits | None:
     return None
 
 
+def somebody_replies(env: VecEnv) -> bool:
+    """Whether tokens that are not the policy's may follow its own within an episode."""
+    return env.has_attr("setting") and env.get_attr("setting", indices=0)[0].task.turn_end is not None
+
+
 def is_text_space(space: spaces.Space[Any]) -> bool:
     """Whether observations are what our environments give: ``input_ids``, ``attention_mask``, ``completion_mask``."""
     return isinstance(space, spaces.Dict) and {"input_ids", "attention_mask", "completion_mask"} <= set(space.spaces)

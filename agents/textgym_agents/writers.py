@@ -6,11 +6,14 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
+from stable_baselines3.common.vec_env import VecEnv
 
 from textgym_agents.buffers import Choices, Sequences, pack_bits
 from textgym_agents.decoding import CachedDecoder, Limits
+from textgym_agents.models import ModelError
 from textgym_agents.policies import LMPolicy
 from textgym_agents.sampling import Decoding, sample
+from textgym_agents.vec_env import somebody_replies
 
 
 class RolloutWriter(ABC):
@@ -21,6 +24,13 @@ class RolloutWriter(ABC):
     """
 
     slots: np.ndarray
+
+    def check(self, env: VecEnv) -> None:  # noqa: B027
+        """Looks at the environments before any rollout.
+
+        Raises:
+            ModelError: It cannot write in them.
+        """
 
     def synchronise(self) -> None:  # noqa: B027  # the policy itself has nothing to fetch
         """Called before every rollout: the policy's weights may have changed."""
@@ -71,6 +81,14 @@ class PolicyWriter(RolloutWriter):
     def __init__(self, policy: LMPolicy, decoding: Decoding, generator: torch.Generator) -> None:
         """Args: policy: Chooses. decoding: How tokens are drawn. generator: Source of randomness, on the policy's device."""
         self._policy, self._decoding, self._generator = policy, decoding, generator
+
+    def check(self, env: VecEnv) -> None:
+        """See :meth:`RolloutWriter.check`."""
+        if self._policy.encoder_decoder and somebody_replies(env):
+            raise ModelError(
+                "Expected a CausalLMPolicy for a task in which somebody replies: an encoder-decoder model reads all prompts "
+                "before it writes"
+            )
 
     def begin(self, observations: dict[str, np.ndarray], limits: Limits | None, room: int) -> None:
         """See :meth:`RolloutWriter.begin`."""
