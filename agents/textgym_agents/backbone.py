@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from textgym_agents.cache import PromptCache
 from textgym_agents.flat_step import FlatStep
+from textgym_agents.graph_step import GraphStep
 from textgym_agents.models import ModelError
 from textgym_agents.token_scores import Head
 
@@ -29,8 +30,8 @@ class Backbone:
         vocab_size: ``V``: of a larger head the first ``V`` logits count.
     """
 
-    def __init__(self, model: PreTrainedModel, vocab_size: int, bf16: bool | str) -> None:
-        """Args: model: A language model. vocab_size: Of the environment. bf16: See :class:`CausalLMPolicy`.
+    def __init__(self, model: PreTrainedModel, vocab_size: int, bf16: bool | str, static_shapes: bool = False) -> None:
+        """Args: model: A language model. vocab_size: Of the environment. bf16, static_shapes: See :class:`LMPolicy`.
 
         Raises:
             ModelError: The model's logits are not a linear function of its last hidden states (capped or not).
@@ -39,7 +40,9 @@ class Backbone:
         self._output: Any = model.get_output_embeddings()
         self._scale, self._softcap = 1.0, getattr(model.config.get_text_config(), "final_logit_softcapping", None)
         self._scale = self._measured_scale()
-        self._step, self._parts = FlatStep(model), tuple(map(id, model.parameters()))
+        self._static = static_shapes
+        self._parts: tuple[int, ...] = ()
+        self._new_steps()
 
     @property
     def device(self) -> torch.device:
@@ -65,7 +68,7 @@ class Backbone:
         """A context in which products of matrices are in bfloat16, if the model computes so."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bf16_in_use else nullcontext()
 
-    def start(self, ids: Tensor, mask: Tensor, own: Tensor, room: int) -> tuple[Tensor, PromptCache]:
+    def start(self, ids: Tensor, mask: Tensor, own: Tensor, room: int, rows: int) -> tuple[Tensor, PromptCache]:
         """Reads prefixes.
 
         Args:
@@ -73,14 +76,14 @@ class Backbone:
             mask: ``[N, S]`` bool, true where there is a token.
             own: ``[N, S]`` bool, true at the policy's own tokens; the completion starts at the first.
             room: Columns to make room for at first.
+            rows: That there will be once prefixes that are equal are repeated.
 
         Returns:
             The hidden state ``[N, H]`` after each, and the cache for :meth:`extend`.
         """
-        parts = tuple(map(id, self.model.parameters()))
-        if parts != self._parts:  # a model that was changed, by adapters for one, makes other steps
-            self._step, self._parts = FlatStep(self.model), parts
-        kept = PromptCache(self.model.config, len(ids), room, ids.device)
+        self._new_steps()
+        cache = None if self._graphs is None else self._graphs.cache(rows, room)
+        kept = PromptCache(self.model.config, len(ids), room, ids.device, cache)
         return self._read(ids, mask, kept), kept
 
     def extend(self, kept: PromptCache, tokens: Tensor, mask: Tensor | None) -> Tensor:
@@ -118,8 +121,11 @@ class Backbone:
         return hidden.float()
 
     def _read(self, tokens: Tensor, mask: Tensor | None, kept: PromptCache) -> Tensor:
+        one_more = tokens.shape[1] == 1 and kept.columns > 0
         attention, positions = kept.admit(mask, tokens.shape[1])
-        if tokens.shape[1] == 1 and not self.bf16_in_use:
+        if one_more and self._graphs is not None:
+            return self._graphs(kept, tokens, positions)
+        if one_more and not self.bf16_in_use:
             flat = self._step(kept.layers(), tokens, positions, attention)
             if flat is not None:
                 return flat
@@ -133,6 +139,14 @@ class Backbone:
             )
         hidden: Tensor = out.last_hidden_state[:, -1]
         return hidden.float()
+
+    def _new_steps(self) -> None:
+        """Forgets recorded steps if the model has other parts than before: adapters, for one."""
+        parts = tuple(map(id, self.model.parameters()))
+        if parts != self._parts:
+            self._parts = parts
+            self._step = FlatStep(self.model)
+            self._graphs = GraphStep(self.model, lambda: self.bf16_in_use) if self._static else None
 
     @property
     def bf16_in_use(self) -> bool:
@@ -170,7 +184,7 @@ class Backbone:
 class EncoderDecoderBackbone(Backbone):
     """An encoder-decoder language model without its head. All rows have to be equally far in their completions."""
 
-    def start(self, ids: Tensor, mask: Tensor, own: Tensor, room: int) -> tuple[Tensor, PromptCache]:
+    def start(self, ids: Tensor, mask: Tensor, own: Tensor, room: int, rows: int) -> tuple[Tensor, PromptCache]:
         """See :meth:`Backbone.start`.
 
         Raises:
@@ -267,10 +281,17 @@ class EncoderDecoderBackbone(Backbone):
         return out.last_hidden_state, self.model(input_ids=ids, decoder_input_ids=ids, use_cache=False).logits
 
 
-def backbone_of(model: PreTrainedModel, vocab_size: int, bf16: bool | str) -> Backbone:
-    """The interface to a model, whichever kind it is; see :class:`Backbone`."""
-    kind = EncoderDecoderBackbone if model.config.is_encoder_decoder else Backbone
-    return kind(model, vocab_size, bf16)
+def backbone_of(model: PreTrainedModel, vocab_size: int, bf16: bool | str, static_shapes: bool = False) -> Backbone:
+    """The interface to a model, whichever kind it is; see :class:`Backbone`.
+
+    Raises:
+        ModelError: The model does not fit, or is an encoder-decoder model with ``static_shapes``.
+    """
+    if not model.config.is_encoder_decoder:
+        return Backbone(model, vocab_size, bf16, static_shapes)
+    if static_shapes:
+        raise ModelError("Expected a causal model with static_shapes=True, actual: an encoder-decoder model")
+    return EncoderDecoderBackbone(model, vocab_size, bf16)
 
 
 def _at_the_left(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -92,6 +92,45 @@ class SlotLayer(CacheLayerMixin):
     get_max_cache_shape = get_max_length  # its name in transformers before 5.10
 
 
+class GivenLayer(CacheLayerMixin):
+    """Keys and values that were given, among them the column that the next token is to be written into."""
+
+    is_sliding = False
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, keys: Tensor, values: Tensor, column: Tensor | None = None) -> None:
+        """Args: keys, values: ``[N, heads, T, width]``. column: ``[1]`` int64; ``None`` for the last."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.keys, self.values, self.column, self.is_initialized = keys, values, column, True
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """There is nothing to make."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Writes one column; returns all."""
+        for buffer, states in ((self.keys, key_states), (self.values, value_states)):
+            if self.column is None:
+                buffer.select(2, -1).copy_(states.squeeze(2))
+            else:
+                buffer.index_copy_(2, self.column, states)
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        """Columns before the new one, if it is the last."""
+        return self.keys.shape[2] - 1
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Columns that the next tokens can see, and where these begin."""
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        """No limit of its own."""
+        return -1
+
+    get_max_cache_shape = get_max_length
+
+
 class PromptCache:
     """The cache of a batch of prefixes, whatever the architecture, and what has to keep in step with its rows.
 
@@ -105,9 +144,19 @@ class PromptCache:
         memory_mask: ``[N, S]`` bool.
     """
 
-    def __init__(self, config: PreTrainedConfig, rows: int, room: int, device: torch.device) -> None:
-        """Args: config: Of the model. rows: ``N``. room: Columns to make room for at first. device: Of the model."""
-        self.cache = _new_cache(config, room)
+    def __init__(
+        self, config: PreTrainedConfig, rows: int, room: int, device: torch.device, cache: Cache | None = None
+    ) -> None:
+        """Makes an empty one.
+
+        Args:
+            config: Of the model.
+            rows: ``N``.
+            room: Columns to make room for at first.
+            device: Of the model.
+            cache: To be used in place of the one that ``config`` asks for.
+        """
+        self.cache = _new_cache(config, room) if cache is None else cache
         self.mask = torch.ones(rows, room, dtype=torch.bool, device=device)
         self.columns = 0
         self.padded = False

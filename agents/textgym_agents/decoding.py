@@ -60,7 +60,7 @@ class CachedDecoder:
             )
             ids, mask, own = ids[first], mask[first], own[first]
         with torch.inference_mode():
-            hidden, self._kept = self._backbone.start(ids, mask, own, used + room)
+            hidden, self._kept = self._backbone.start(ids, mask, own, used + room, len(input_ids))
             self._show(hidden)
         if shared:
             self.select(rows)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import Cache
 
-from textgym_agents.cache import SlotLayer
+from textgym_agents.cache import GivenLayer, SlotLayer
 
 PAYS_AFTER = 256  # steps of a model: recording takes as long as a thousand steps do, so short runs go without
 
@@ -68,36 +68,6 @@ class FlatStep:
         return plain and text._attn_implementation == "sdpa" and self._model.device.type == "cpu"
 
 
-class _Given(CacheLayerMixin):
-    """Keys and values that were given, the last column to be filled in."""
-
-    is_sliding = False
-
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.keys, self.values, self.is_initialized = keys, values, True
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None: ...
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        assert self.keys is not None and self.values is not None
-        self.keys.select(2, -1).copy_(key_states.squeeze(2))
-        self.values.select(2, -1).copy_(value_states.squeeze(2))
-        return self.keys, self.values
-
-    def get_seq_length(self) -> int:
-        assert self.keys is not None
-        return self.keys.shape[2] - 1
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.get_seq_length() + query_length, 0
-
-    def get_max_length(self) -> int:
-        return -1
-
-    get_max_cache_shape = get_max_length
-
-
 def record(model: PreTrainedModel, layers: Sequence[SlotLayer], masked: bool) -> Step | None:
     """The step of a model as recorded operations; ``None`` if they are not the same to the last bit.
 
@@ -110,7 +80,7 @@ def record(model: PreTrainedModel, layers: Sequence[SlotLayer], masked: bool) ->
     def step(
         tokens: Tensor, positions: Tensor, mask: Tensor | None, keys: list[Tensor], values: list[Tensor]
     ) -> Tensor:
-        given = Cache(layers=[_Given(k, v) for k, v in zip(keys, values, strict=True)])
+        given = Cache(layers=[GivenLayer(k, v) for k, v in zip(keys, values, strict=True)])
         out = model.base_model(
             input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=given, use_cache=True
         )

@@ -51,6 +51,7 @@ class LMPolicy(BasePolicy):
         model: str | Path | PreTrainedModel = "bundled",
         trainable_layers: int | None = None,
         bf16: bool | str = "auto",
+        static_shapes: bool = False,
         limits: Limits | None = None,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.AdamW,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -65,6 +66,8 @@ class LMPolicy(BasePolicy):
             model: ``"bundled"``, a local folder, a Hub id, or a ``PreTrainedModel``.
             trainable_layers: Train only the last so many layers (and the value head); ``None`` for all.
             bf16: Compute in bfloat16 (weights stay float32). ``"auto"``: on a GPU that can.
+            static_shapes: Decode in shapes that do not change, which a GPU replays as a CUDA graph. Takes more memory, and pays
+                where launching kernels takes longer than running them. For causal models with full attention.
             limits: See the class; ``None``: any token, as long as an observation has room.
             optimizer_class: Default AdamW.
             optimizer_kwargs: Passed to it; default no weight decay.
@@ -98,7 +101,7 @@ class LMPolicy(BasePolicy):
         if trainable_layers is not None:
             freeze_all_but_last(self.model, trainable_layers)
         self.trainable_layers, self.bf16 = trainable_layers, bf16
-        self.backbone = backbone_of(self.model, self.vocab_size, bf16)
+        self.backbone = backbone_of(self.model, self.vocab_size, bf16, static_shapes)
         self.value_head = nn.Linear(self.model.get_output_embeddings().weight.shape[1], 1)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)

@@ -84,11 +84,11 @@ def _in_a_process(context: Context, new_tokens: int, train: bool) -> dict[str, A
 # ---- in the process ---------------------------------------------------------------------------------------------------
 
 
-def words() -> Any:
-    """A tokenizer with GPT-2's number of tokens, every word one token, so that nothing has to be downloaded."""
+def words(vocab_size: int = 50_257) -> Any:
+    """A tokenizer of as many tokens as a model has (GPT-2), every word one token, so that nothing has to be downloaded."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    vocabulary = {"<|endoftext|>": 0, "<|pad|>": 1, **{f"w{i}": i for i in range(2, 50_257)}}
+    vocabulary = {"<|endoftext|>": 0, "<|pad|>": 1, **{f"w{i}": i for i in range(2, vocab_size)}}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|pad|>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return tokenizer
