@@ -11,7 +11,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from agent_fixtures import ENV_ID, tiny_gpt2, tiny_ppo, vector
+from agent_fixtures import ENV_ID, EOS, tiny_gpt2, tiny_ppo, vector
+from transformers import T5Config, T5ForConditionalGeneration
 
 from textgym.core import TextGymError
 from textgym.prompts import FixedPrompts
@@ -238,6 +239,42 @@ def test_a_killed_run_resumes_and_equals_the_uninterrupted_one(finished, model_f
     assert result.finished
     assert not list((folder.path / "checkpoints").glob(".*"))
     assert_same_run(finished.folder, folder)
+
+
+@pytest.fixture(scope="module")
+def seq2seq_folder(model_folder, tmp_path_factory):
+    folder = shutil.copytree(model_folder, tmp_path_factory.mktemp("seq2seq") / "t5")
+    torch.manual_seed(0)
+    size = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "vocab_size": 2048}
+    T5ForConditionalGeneration(T5Config(**size, eos_token_id=EOS, decoder_start_token_id=0)).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("algo", "kind"), [("grpo", "model"), ("rloo", "model"), ("ppo", "seq2seq")])
+def test_a_killed_run_of_another_kind_equals_the_uninterrupted_one(algo, kind, request, tmp_path):
+    model = request.getfixturevalue(f"{kind}_folder")
+    groups = {} if algo == "ppo" else {"num_generations": 2}
+    settings = {"n_envs": 4, "batch_size": 2, "n_epochs": 2, "learning_rate": 1e-3, **groups}
+
+    def made(name, at=None):
+        run_config = config(model, algo=algo, hyperparameters=settings, total_timesteps=100, eval_episodes=4)
+        return TrainingRun.new(tmp_path / name, run_config, Watcher(at))
+
+    whole = made("whole")
+    assert type(whole.model.policy).__name__ == ("Seq2SeqLMPolicy" if kind == "seq2seq" else "CausalLMPolicy")
+    whole.run()
+    killed = RunFolder(tmp_path / "killed")
+
+    def kill(done):
+        if killed.checkpoints() and done > 50:
+            raise Killed
+
+    with pytest.raises(Killed):
+        made("killed", kill).run()
+    assert TrainingRun.resume(killed.path, Watcher()).run().finished
+    first, second = (load_algorithm(f.model, device="cpu").policy.state_dict() for f in (whole.folder, killed))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert whole.folder.samples.read_text() == killed.samples.read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -37,8 +38,14 @@ class GroupAlgorithm(OnPolicyTextAlgorithm):
                 raise ValueError(
                     expected("n_envs", kwargs["n_envs"], f"a multiple of num_generations={num_generations}")
                 )
-            env_kwargs = {"group_size": num_generations, **(env_kwargs or {})}
+            needed = self.needed_env_kwargs({"num_generations": num_generations})
+            env_kwargs = {**needed, **(env_kwargs or {})}
         super().__init__(policy, env, env_kwargs=env_kwargs, gamma=1.0, gae_lambda=1.0, vf_coef=0.0, **kwargs)
+
+    @classmethod
+    def needed_env_kwargs(cls, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+        """See :meth:`OnPolicyTextAlgorithm.needed_env_kwargs`."""
+        return {"group_size": hyperparameters["num_generations"]}
 
     def _check_env(self, env: VecEnv) -> None:
         super()._check_env(env)

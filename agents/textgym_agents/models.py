@@ -64,6 +64,17 @@ def load_model(model: str | Path | PreTrainedModel, encoder_decoder: bool = Fals
     return fuse_activations(loaded.eval())
 
 
+def policy_name_for(model: str) -> str:
+    """The policy that takes the model of this name: ``"Seq2SeqLMPolicy"`` for an encoder-decoder model that can be found."""
+    if model == "bundled":
+        return "CausalLMPolicy"
+    try:
+        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+    except Exception:  # `load_model` says what is wrong
+        return "CausalLMPolicy"
+    return "Seq2SeqLMPolicy" if config.is_encoder_decoder else "CausalLMPolicy"
+
+
 _WANTED = {
     False: "a causal language model, such as GPT2LMHeadModel (CausalLMPolicy)",
     True: "an encoder-decoder language model, such as T5ForConditionalGeneration (Seq2SeqLMPolicy)",

@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -237,6 +237,11 @@ class OnPolicyTextAlgorithm(SavedAlgorithm):
         super().set_env(env, force_reset)
         assert self.env is not None
         self._check_env(self.env)
+
+    @classmethod
+    def needed_env_kwargs(cls, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments that an environment made by its id needs for an algorithm with these hyperparameters."""
+        return {}
 
     def _check_env(self, env: VecEnv) -> None:
         """Raises an error if the algorithm cannot play in these environments."""

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from textgym.envs.episodes import Setting
 from textgym.prompts import FixedPrompts
 from textgym_agents.algorithms import ALGORITHMS, check_device, hyperparameters_of, load_algorithm
-from textgym_agents.models import load_model
+from textgym_agents.models import load_model, policy_name_for
 from textgym_agents.on_policy import OnPolicyTextAlgorithm
 from textgym_agents.runs.callbacks import CsvLog, Observer, ObserverLog, RunCallback, StopSignals, TensorBoardLog
 from textgym_agents.runs.evaluation import Evaluation, evaluate, held_out, setting_of, write
@@ -172,7 +172,9 @@ class TrainingRun:
         folder.rewind(timesteps)
         if not timesteps:  # nothing learned yet
             return cls._begin(folder, config, observer)
-        env = vectorised(config.env_id, config.hyperparameters["n_envs"], **{**config.env_kwargs, "split": "train"})
+        grouped = ALGORITHMS[config.algo].needed_env_kwargs(config.hyperparameters)
+        kwargs = {**grouped, **config.env_kwargs, "split": "train"}
+        env = vectorised(config.env_id, config.hyperparameters["n_envs"], **kwargs)
         model = load_algorithm(checkpoint, env, config.device)
         state = "Resuming" if timesteps < config.total_timesteps else "Training is complete in"
         observer.note(f"{state} {folder.path}: {timesteps:,} of {config.total_timesteps:,} tokens")
@@ -186,7 +188,7 @@ class TrainingRun:
         settings["policy_kwargs"] = {**(settings.get("policy_kwargs") or {}), "model": config.model["name"]}
         setting = setting_of(config.env_id, **config.eval_kwargs)
         model = ALGORITHMS[config.algo](
-            "CausalLMPolicy",
+            policy_name_for(config.model["name"]),
             config.env_id,
             env_kwargs={**config.env_kwargs, "split": "train"},
             seed=config.seed,
@@ -269,7 +271,8 @@ class TrainingRun:
     def _reference(self) -> PreTrainedModel | None:
         """The model that training started from, also where no penalty keeps it in memory."""
         if self.model.reference is None and self._base is None:
-            self._base = load_model(self.config.model["name"]).to(self.model.device)  # type: ignore[arg-type]
+            base = load_model(self.config.model["name"], self.model.policy.encoder_decoder)
+            self._base = base.to(self.model.device)  # type: ignore[arg-type]
         return self.model.reference or self._base
 
     def _write_samples(self, timesteps: int) -> None:
