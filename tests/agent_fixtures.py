@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -15,6 +15,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -22,6 +24,8 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from textgym import Completion, Example, Task, load_tokenizer
@@ -29,6 +33,7 @@ from textgym.envs import TextGenEnv, TextGenVectorEnv
 from textgym.rewards import Reward
 from textgym_agents import PPO, CausalLMPolicy
 from textgym_agents.decoding import Limits
+from textgym_agents.on_policy import OnPolicyTextAlgorithm
 
 _logs = tempfile.TemporaryDirectory()  # SB3 makes a folder for every logger, even for one that writes nothing
 os.environ.setdefault("SB3_LOGDIR", _logs.name)
@@ -187,3 +192,63 @@ def tiny_ppo(env: Any = None, seed: int = 0, model: PreTrainedModel | None = Non
     policy_kwargs = {"model": model or tiny_gpt2(), **kwargs.pop("policy_kwargs", {})}
     settings: dict[str, Any] = {"batch_size": 2, "n_epochs": 2, "learning_rate": 1e-3, "device": "cpu", **kwargs}
     return PPO("CausalLMPolicy", vector() if env is None else env, seed=seed, policy_kwargs=policy_kwargs, **settings)
+
+
+Algorithm = TypeVar("Algorithm", bound=OnPolicyTextAlgorithm)
+
+
+def toy_groups(
+    algorithm: type[Algorithm], env: Any = None, seed: int = 0, num_generations: int = 4, **kwargs: Any
+) -> Algorithm:
+    """An algorithm without a critic and with a tiny model of 11 words, on 8 environments unless ``env`` is given."""
+    model = kwargs.pop("model", None) or tiny_gpt2(vocab_size=len(WORDS), scale=0.15)
+    policy_kwargs = {"model": model, **kwargs.pop("policy_kwargs", {})}
+    policy = "Seq2SeqLMPolicy" if model.config.is_encoder_decoder else "CausalLMPolicy"
+    env = toy_vector(8, group_size=num_generations) if env is None else env
+    settings: dict[str, Any] = {"batch_size": 4, "learning_rate": 1e-3, "device": "cpu", **kwargs}
+    return algorithm(
+        policy,
+        env,
+        seed=seed,
+        policy_kwargs=policy_kwargs,
+        num_generations=num_generations,  # type: ignore[call-arg]
+        **settings,
+    )
+
+
+def tiny_t5(seed: int = 0, vocab_size: int = VOCAB, **config: Any) -> T5ForConditionalGeneration:
+    """Two layers of width 32 on both sides; attention is far from uniform, and a random policy ends some episodes early."""
+    torch.manual_seed(seed)
+    settings = {"num_layers": 2, "d_model": 32, "d_kv": 16, "d_ff": 48, "num_heads": 2, "vocab_size": vocab_size}
+    special = {"eos_token_id": EOS, "pad_token_id": 0, "decoder_start_token_id": 0}
+    model = T5ForConditionalGeneration(T5Config(**{**settings, **special, **config})).eval()
+    factors = {"q.weight": 5, "relative_attention_bias.weight": 5, "shared.weight": 0.5, "lm_head.weight": 0.2}
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            for end, factor in factors.items():
+                if name.endswith(end):
+                    parameter *= factor
+    return model
+
+
+def tiny_bart(seed: int = 0, vocab_size: int = VOCAB, **config: Any) -> BartForConditionalGeneration:
+    """Two layers of width 32 on both sides."""
+    torch.manual_seed(seed)
+    settings: dict[str, Any] = {"d_model": 32, "max_position_embeddings": 128, "vocab_size": vocab_size}
+    for side in ("encoder", "decoder"):
+        settings |= {f"{side}_layers": 2, f"{side}_ffn_dim": 48, f"{side}_attention_heads": 2}
+    special = {"bos_token_id": EOS, "eos_token_id": EOS, "pad_token_id": 0, "decoder_start_token_id": EOS}
+    more = {"forced_eos_token_id": None, "init_std": 0.3}
+    return BartForConditionalGeneration(BartConfig(**{**settings, **special, **more, **config})).eval()
+
+
+def toy_seq2seq_ppo(env: Any = None, seed: int = 0, **kwargs: Any) -> PPO:
+    """As :func:`toy_ppo`, with an encoder-decoder model."""
+    model = kwargs.pop("model", None) or tiny_t5(vocab_size=len(WORDS))
+    policy_kwargs = {"model": model, **kwargs.pop("policy_kwargs", {})}
+    settings: dict[str, Any] = {"batch_size": 4, "n_epochs": 2, "learning_rate": 1e-3, "device": "cpu", **kwargs}
+    env = toy_vector() if env is None else env
+    ppo = PPO("Seq2SeqLMPolicy", env, seed=seed, policy_kwargs=policy_kwargs, **settings)
+    torch.manual_seed(1)
+    torch.nn.init.normal_(ppo.policy.value_head.weight)
+    return ppo

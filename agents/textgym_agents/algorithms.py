@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from textgym.core import expected
+from textgym_agents.checkpoint import find_file
 from textgym_agents.grpo import GRPO
 from textgym_agents.on_policy import OnPolicyTextAlgorithm
 from textgym_agents.ppo import PPO
@@ -87,7 +88,7 @@ def load_algorithm(path: str | Path, env: Any = None, device: torch.device | str
     check_device(device)
     cls: type[OnPolicyTextAlgorithm] = PPO
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(find_file(path)) as archive:
             name = json.loads(archive.read("config.json"))["algorithm"]
         cls = {c.__name__: c for c in ALGORITHMS.values()}.get(name, cls)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):

@@ -172,7 +172,9 @@ class Backbone:
         plain = nn.functional.linear(hidden, layer.weight).float()
         rest = logits if getattr(layer, "bias", None) is None else logits - layer.bias
         scale = float((plain * rest).sum() / (plain * plain).sum().clamp(min=1e-30))
-        scale = 1.0 if abs(scale - 1) < 1e-4 else scale
+        # what is meant, without the rounding of a measurement, which would differ from weights to weights
+        known = (1.0, hidden.shape[-1] ** -0.5, float(f"{scale:.4g}"))
+        scale = next(value for value in known if abs(scale - value) <= 1e-3 * abs(value))
         if not torch.allclose(scale * plain, rest, rtol=1e-3, atol=1e-3 * max(1.0, float(rest.abs().max()))):
             raise ModelError(
                 "Expected a model whose logits are a linear function of its last hidden states, "
@@ -183,6 +185,21 @@ class Backbone:
 
 class EncoderDecoderBackbone(Backbone):
     """An encoder-decoder language model without its head. All rows have to be equally far in their completions."""
+
+    def __init__(self, model: PreTrainedModel, vocab_size: int, bf16: bool | str) -> None:
+        """See :class:`Backbone`.
+
+        Raises:
+            ModelError: The configuration does not name the decoder's first token.
+        """
+        super().__init__(model, vocab_size, bf16)
+        token = getattr(model.config, "decoder_start_token_id", None)
+        token = getattr(model.config.get_text_config(decoder=True), "bos_token_id", None) if token is None else token
+        if token is None:
+            raise ModelError(
+                "Expected decoder_start_token_id in the configuration of an encoder-decoder model, actual: None"
+            )
+        self._start_token = int(token)
 
     def start(self, ids: Tensor, mask: Tensor, own: Tensor, room: int, rows: int) -> tuple[Tensor, PromptCache]:
         """See :meth:`Backbone.start`.
@@ -265,14 +282,7 @@ class EncoderDecoderBackbone(Backbone):
         return hidden.float()
 
     def _starts(self, n: int) -> Tensor:
-        config = self.model.config
-        token = config.decoder_start_token_id
-        token = config.get_text_config(decoder=True).bos_token_id if token is None else token
-        if token is None:
-            raise ModelError(
-                "Expected decoder_start_token_id in the configuration of an encoder-decoder model, actual: None"
-            )
-        return torch.full((n, 1), int(token), dtype=torch.long, device=self.device)
+        return torch.full((n, 1), self._start_token, dtype=torch.long, device=self.device)
 
     def _probe(self) -> tuple[Tensor, Tensor]:
         ids = torch.tensor([[0, 1]], device=self.device)

@@ -90,8 +90,7 @@ def read_checkpoint(path: str | pathlib.Path | io.BufferedIOBase) -> Checkpoint:
         CheckpointError: It is not a checkpoint (a pickle of stock SB3, for one), is damaged, or of a newer format.
     """
     if isinstance(path, (str, pathlib.Path)):
-        plain = pathlib.Path(path)
-        path = plain if plain.is_file() else _with_suffix(plain)
+        path = find_file(path)
         if not path.is_file():
             raise FileNotFoundError(f"Expected a saved algorithm, but there is no file {str(path)!r}")
     try:
@@ -114,6 +113,12 @@ def read_checkpoint(path: str | pathlib.Path | io.BufferedIOBase) -> Checkpoint:
         found = config.get("format") if isinstance(config, dict) else config
         raise CheckpointError(f"Expected a file of format {FORMAT}, actual: {found!r} in {path!s}")
     return Checkpoint(config, tensors)
+
+
+def find_file(path: str | pathlib.Path) -> pathlib.Path:
+    """The file that is meant: ``path``, or if there is none of that name, with ``.zip``."""
+    plain = pathlib.Path(path)
+    return plain if plain.is_file() else _with_suffix(plain)
 
 
 def _with_suffix(path: pathlib.Path) -> pathlib.Path:

@@ -270,5 +270,6 @@ def beam_search(
             break
         decoder.select((parents + torch.arange(n)[:, None] * num_beams).view(-1).to(device))
         # a beam that is not open reads nothing: it must not outgrow the model's context beside rows that go on
-        decoder.append(tokens.view(-1, 1).to(device), torch.isfinite(scores).view(-1, 1))
+        open_ = None if policy.encoder_decoder else torch.isfinite(scores).view(-1, 1)
+        decoder.append(tokens.view(-1, 1).to(device), open_)
     return [text for _, text in best]

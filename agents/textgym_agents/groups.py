@@ -58,6 +58,10 @@ class GroupAlgorithm(OnPolicyTextAlgorithm):
         """``[B]``: what the environment paid for each episode."""
         return sequence_sum(sequences.rewards, sequences.action_mask)
 
+    def _spread(self, returns: torch.Tensor) -> torch.Tensor:
+        """Standard deviation of ``returns`` ``[B]`` within each group."""
+        return returns.double().view(-1, self.num_generations).std(-1)
+
     def _to_tokens(self, sequences: Sequences, advantages: torch.Tensor) -> Sequences:
         """Gives every token the advantage ``[B]`` of its episode."""
         zero = torch.zeros_like(sequences.rewards)

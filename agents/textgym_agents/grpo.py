@@ -165,7 +165,7 @@ class GRPO(GroupAlgorithm):
 
     def _with_advantages(self, sequences: Sequences, penalty: torch.Tensor) -> Sequences:
         returns = self._returns(sequences)
-        spread = returns.view(-1, self.num_generations).std(-1)
+        spread = self._spread(returns)
         self.logger.record("train/reward_std", float(spread.mean()))
         self.logger.record("train/idle_groups", float((spread < 1e-8).float().mean()))
         return self._to_tokens(sequences, group_relative(returns, self.num_generations, self.scale_rewards))

@@ -108,13 +108,13 @@ def group_relative(rewards: Tensor, group_size: int, scale: str) -> Tensor:
     Returns:
         ``[B]``; 0 where all rewards of a group are the same.
     """
-    groups = rewards.view(-1, group_size)
+    groups = rewards.double().view(-1, group_size)  # or the mean of equal numbers may be another one
     centred = groups - groups.mean(-1, keepdim=True)
     if scale == "group":
         centred = centred / (groups.std(-1, keepdim=True) + 1e-4)
     elif scale == "batch":
-        centred = centred / (rewards.std() + 1e-4)
-    return centred.flatten()
+        centred = centred / (groups.std() + 1e-4)
+    return centred.flatten().to(rewards.dtype)
 
 
 def leave_one_out(rewards: Tensor, group_size: int) -> Tensor:
@@ -127,9 +127,9 @@ def leave_one_out(rewards: Tensor, group_size: int) -> Tensor:
     Returns:
         ``[B]``.
     """
-    groups = rewards.view(-1, group_size)
+    groups = rewards.double().view(-1, group_size)  # or the mean of equal numbers may be another one
     others = (groups.sum(-1, keepdim=True) - groups) / (group_size - 1)
-    return (groups - others).flatten()
+    return (groups - others).flatten().to(rewards.dtype)
 
 
 def sequence_sum(x: Tensor, mask: Tensor) -> Tensor:

@@ -126,7 +126,7 @@ def _harmless(config: dict[str, Any]) -> dict[str, Any]:
         key: _harmless(value) if isinstance(value, dict) else value
         for key, value in config.items()
         if key not in ("auto_map", "transformers_version", "attention", "quantization_config")
-        and not key.endswith("_implementation")
+        and not str(key).endswith("_implementation")
     }
 
 
@@ -156,18 +156,21 @@ def freeze_all_but_last(model: PreTrainedModel, layers: int) -> None:
     Raises:
         ModelError: The layers cannot be found, or there are fewer.
     """
-    base = model.base_model
-    depth = model.config.get_text_config().num_hidden_layers
-    stacks = [m for m in base.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
-    if not stacks:
+    text = model.config.get_text_config()
+    base, names = model.base_model, ["num_hidden_layers"]
+    if model.config.is_encoder_decoder:
+        base, names = model.get_decoder(), ["num_decoder_layers", "decoder_layers", *names]
+    depth = next(getattr(text, name) for name in names if hasattr(text, name))
+    stack = next((m for m in base.modules() if isinstance(m, nn.ModuleList) and len(m) == depth), None)
+    if stack is None:
         raise ModelError(f"Could not find the {depth} layers of {type(model).__name__}; use trainable_layers=None")
     if isinstance(layers, bool) or not isinstance(layers, int) or not 0 <= layers <= depth:
         raise ModelError(expected("trainable_layers", layers, f"None or a whole number from 0 to {depth}"))
     model.requires_grad_(False)
-    for layer in list(stacks[0])[depth - layers :]:
+    for layer in list(stack)[depth - layers :]:
         layer.requires_grad_(True)
     for child in base.children():
-        if layers and child is not stacks[0] and not isinstance(child, nn.Embedding):
+        if layers and child is not stack and not isinstance(child, nn.Embedding):
             child.requires_grad_(True)
 
 

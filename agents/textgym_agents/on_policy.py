@@ -62,6 +62,7 @@ class OnPolicyTextAlgorithm(SavedAlgorithm):
         "CausalLMPolicy": CausalLMPolicy,
         "Seq2SeqLMPolicy": Seq2SeqLMPolicy,
     }
+    token_means: ClassVar[frozenset[str]] = frozenset({"approx_kl", "clip_fraction"})  # of what `_loss` gives to log
     policy: LMPolicy
     rollout_buffer: SequenceBuffer
     reference: PreTrainedModel | None
@@ -451,8 +452,9 @@ class OnPolicyTextAlgorithm(SavedAlgorithm):
                     "the weights are those from before it. Try a lower learning_rate or max_grad_norm"
                 )
             (weight * loss).backward()
+            share = part.num_tokens / batch.num_tokens
             for name, value in {**found, "loss": loss.item()}.items():
-                numbers[name] += weight * value
+                numbers[name] += value * (share if name in self.token_means else weight)
         return numbers
 
     def _step(self) -> None:

@@ -34,6 +34,8 @@ class RLOO(GroupAlgorithm):
     * ``train/reward_std``: mean over groups of the standard deviation of penalised returns.
     """
 
+    token_means = frozenset({"approx_kl"})
+
     def __init__(
         self,
         policy: str | type[LMPolicy],
@@ -139,7 +141,7 @@ class RLOO(GroupAlgorithm):
 
     def _with_advantages(self, sequences: Sequences, penalty: torch.Tensor) -> Sequences:
         returns = self._returns(sequences.with_(rewards=sequences.rewards - penalty))
-        self.logger.record("train/reward_std", float(returns.view(-1, self.num_generations).std(-1).mean()))
+        self.logger.record("train/reward_std", float(self._spread(returns).mean()))
         return self._to_tokens(sequences, leave_one_out(returns, self.num_generations))
 
     def _loss(self, part: Sequences) -> tuple[torch.Tensor, dict[str, float]]:

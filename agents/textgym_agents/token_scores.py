@@ -20,7 +20,7 @@ KEEP = 2**25  # no more logits than this: probabilities are kept for the backwar
 
 @dataclass(frozen=True)
 class Head:
-    """How hidden states become logits: ``cap(scale * (h @ weight.T + bias))`` with ``cap(x) = softcap * tanh(x / softcap)``.
+    """How hidden states become logits: ``cap((scale * h) @ weight.T + bias)`` with ``cap(x) = softcap * tanh(x / softcap)``.
 
     Attributes:
         weight: ``[V, H]``.
