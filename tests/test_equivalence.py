@@ -13,6 +13,7 @@ from agent_fixtures import (
     WORDS,
     Chat,
     left_padded,
+    policy_of,
     text_spaces,
     tiny_bart,
     tiny_gpt2,
@@ -27,7 +28,20 @@ from agent_fixtures import (
 from test_rollout import collect
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
-from transformers import GPT2LMHeadModel, PreTrainedModel
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from textgym_agents import GRPO, PPO, RLOO, CausalLMPolicy, Limits, LMPolicy, Seq2SeqLMPolicy, flat_step
 from textgym_agents.buffers import FEW, SHORTER, Sequences
@@ -316,6 +330,43 @@ def test_the_gradient_of_a_minibatch_with_replies_does_not_depend_on_how_it_is_r
     for algorithm in ("ppo", "dapo", "rloo"):
         made = collected(algorithm, task=Chat())
         assert_same_gradient(gradient(made, 10**6)[0], gradient(made, 60)[0])
+
+
+# ---- other architectures ------------------------------------------------------------------------------------------------
+
+
+OTHERS = {  # class, configuration, whether its steps can be recorded
+    "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": 5}, False),
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config, {"sliding_window": 5, "head_dim": 8}, False),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 8}, True),
+    "gpt-neox": (GPTNeoXForCausalLM, GPTNeoXConfig, {}, True),
+    "granite": (GraniteForCausalLM, GraniteConfig, {"logits_scaling": 3.0}, True),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("prompts", [PROMPTS, [[4, 5, 6, 7], [7, 8, 9, 10]]], ids=["ragged", "equal"])
+def test_decoding_equals_whole_forward_passes_in_other_architectures(
+    name: str, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tolerance 1e-4. Windows that are narrower than the text, capped and scaled logits, rotary embeddings of other kinds."""
+    kind, configuration, changes, recordable = OTHERS[name]
+    monkeypatch.setattr(flat_step, "PAYS_AFTER", 1)
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    special = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0, "vocab_size": 64, "initializer_range": 0.3}
+    settings = {**size, **special, "num_key_value_heads": 2, "max_position_embeddings": 64, **changes}
+    model = kind(configuration(**settings)).eval()
+    policy = policy_of(model, vocab_size=64)
+    decoder, rows = CachedDecoder(policy, *left_padded(prompts), room=12), [list(row) for row in prompts]
+    for t in range(10):
+        tokens = [2 + (7 * t + 5 * i) % 60 for i in range(len(rows))]
+        decoder.append(torch.tensor(tokens)[:, None])
+        rows = [[*row, token] for row, token in zip(rows, tokens, strict=True)]
+        for row, logits in zip(rows, decoder.logits, strict=True):
+            with torch.no_grad():
+                assert_close(logits, model(torch.tensor([row])).logits[0, -1])
+    assert [step is not None for step in policy.backbone._step._recorded.values()] == [recordable]
 
 
 # ---- (e) padding -----------------------------------------------------------------------------------------------------------

@@ -173,7 +173,7 @@ class Backbone:
         rest = logits if getattr(layer, "bias", None) is None else logits - layer.bias
         scale = float((plain * rest).sum() / (plain * plain).sum().clamp(min=1e-30))
         # what is meant, without the rounding of a measurement, which would differ from weights to weights
-        known = (1.0, hidden.shape[-1] ** -0.5, float(f"{scale:.4g}"))
+        known = (1.0, hidden.shape[-1] ** -0.5, float(f"{scale:.6g}"))
         scale = next(value for value in known if abs(scale - value) <= 1e-3 * abs(value))
         if not torch.allclose(scale * plain, rest, rtol=1e-3, atol=1e-3 * max(1.0, float(rest.abs().max()))):
             raise ModelError(

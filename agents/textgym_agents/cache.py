@@ -244,5 +244,13 @@ def _new_cache(config: PreTrainedConfig, room: int) -> Any:
     return DynamicCache(config=text)  # states that are no keys and values: transformers knows how to keep them
 
 
+def attends_to_all(config: PreTrainedConfig) -> bool:
+    """Whether every layer attends to all columns, by PyTorch's attention: a mask of ours then says all there is to say."""
+    text = config.get_text_config()
+    kinds = getattr(text, "layer_types", None)
+    windows = getattr(text, "sliding_window", None) is not None if kinds is None else set(kinds) != {"full_attention"}
+    return not windows and text._attn_implementation == "sdpa"
+
+
 def _slots(room: int) -> Cache:
     return Cache(layer_class_to_replicate=lambda: SlotLayer(room))  # type: ignore[arg-type]

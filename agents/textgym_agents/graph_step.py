@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from textgym_agents.cache import GivenLayer, PromptCache, SlotLayer
+from textgym_agents.cache import GivenLayer, PromptCache, SlotLayer, attends_to_all
 from textgym_agents.models import ModelError
 
 ROUND = 64  # columns
@@ -51,11 +51,10 @@ class GraphStep:
         Raises:
             ModelError: It does not attend to all columns, or not by PyTorch's attention.
         """
-        text = model.config.get_text_config()
-        if set(getattr(text, "layer_types", None) or ()) - {"full_attention"} or text._attn_implementation != "sdpa":
+        if not attends_to_all(model.config):
             raise ModelError(
                 "Expected a model with full attention in every layer, by attn_implementation='sdpa', with static_shapes=True, "
-                f"actual: {type(model).__name__} ({text._attn_implementation})"
+                f"actual: {type(model).__name__} ({model.config.get_text_config()._attn_implementation})"
             )
         self._model, self._bf16 = model, bf16
         self._buffers: dict[tuple[int, int], list[dict[Any, Tensor]]] = {}  # of every layer, by rows and room
