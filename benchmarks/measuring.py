@@ -1,4 +1,4 @@
-"""Honest timing on a machine that others use too: quiet windows, alternating repetitions, medians, and what it ran on.
+"""Honest timing on a machine that others use too: how busy others keep it, and what it is.
 
 The load check needs Linux (`/proc/stat`); elsewhere nothing is waited for and nothing is thrown away.
 """
@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,24 +18,6 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[1]
 CORES = os.cpu_count() or 1
 _STAT = Path("/proc/stat")
-
-
-@dataclass
-class Timing:
-    """Seconds of the repetitions that count, and the share of the machine that others used in each."""
-
-    name: str
-    seconds: list[float] = field(default_factory=list)
-    foreign: list[float] = field(default_factory=list)
-    discarded: int = 0
-    quiet: bool = True  # false: not enough quiet windows, so that busy repetitions count as well
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "median": self.median}
 
 
 Clocks = tuple[float, float, float]
@@ -79,40 +59,6 @@ def wait_until_quiet(limit: float, patience: float, workers: Iterable[int] = ())
             return True
         if time.perf_counter() > end:
             return False
-
-
-def alternate(
-    cases: dict[str, Callable[[], object]], repetitions: int, limit: float = 0.05, patience: float = 120.0
-) -> dict[str, Timing]:
-    """Times each case ``repetitions`` times, taking turns, so that a drift of the machine hits all of them alike.
-
-    Args:
-        cases: What to time; each call should take about a second, and is made once before, to warm up.
-        repetitions: Of each, that count.
-        limit: A repetition in which others used more of the machine is thrown away.
-        patience: Seconds that may be spent on waiting for quiet, all in all; then busy repetitions count as well.
-    """
-    timings = {name: Timing(name) for name in cases}
-    for call in cases.values():
-        call()
-    left = patience
-    while any(len(timing.seconds) < repetitions for timing in timings.values()):
-        for name, call in cases.items():
-            timing, began = timings[name], time.perf_counter()
-            wait_until_quiet(limit, max(0.0, left))
-            left -= time.perf_counter() - began
-            before = look_at_clocks()
-            call()
-            after = look_at_clocks()
-            share = foreign_share(before, after)
-            if share > limit and left > 0:
-                timing.discarded += 1
-                left -= after[0] - before[0]
-                continue
-            timing.quiet &= share <= limit
-            timing.seconds.append(after[0] - before[0])
-            timing.foreign.append(round(share, 4))
-    return timings
 
 
 def machine(*packages: str) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from compare_cases.environment import ALONE, EnvironmentRate, environment
 from compare_cases.growth import LengthGrowth
 from compare_cases.memory import Memory
 from compare_cases.rows import Comparison, Side
 
-Case = Comparison | LengthGrowth | Memory
+Case = Comparison | EnvironmentRate | LengthGrowth | Memory
 
 
 def rollout(slots: int, **options: object) -> Side:
@@ -37,6 +38,18 @@ CRITIC = (
 )
 
 CASES: tuple[Case, ...] = (
+    EnvironmentRate(),
+    *(
+        Comparison(
+            f"environment-vs-sync-{slots}",
+            environment(native=True, slots=slots),
+            environment(native=False, slots=slots),
+            target,
+            common=ALONE,
+            differs="ours is batched; Gymnasium's steps the same environments one after the other",
+        )
+        for slots, target in ((64, 20.0), (1024, 60.0))
+    ),
     *(
         Comparison(
             f"rollout-{slots}",
@@ -59,13 +72,16 @@ CASES: tuple[Case, ...] = (
         )
         for slots in (64, 256)
     ),
-    Comparison(
-        "rollout-mixed-lengths",
-        rollout(64, mixed=True),
-        plain("transformers generate", "generate mixed", 64),
-        3.0,
-        same=f"{DRAWN}; the same completion lengths, drawn uniformly from 4 to 48; tokens of completions alone are counted",
-        differs=f"{NO_ENVIRONMENT}; generate computes every row until the longest ends",
+    *(
+        Comparison(
+            f"rollout-mixed-lengths-{slots}",
+            rollout(slots, mixed=True),
+            plain("transformers generate", "generate mixed", slots),
+            3.0,
+            same=f"{DRAWN}; the same completion lengths, drawn uniformly from 4 to 48; tokens of completions alone are counted",
+            differs=f"{NO_ENVIRONMENT}; generate computes every row until the longest ends",
+        )
+        for slots in (64, 256)
     ),
     Comparison(
         "grpo",

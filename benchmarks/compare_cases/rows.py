@@ -106,11 +106,12 @@ class Comparison:
     target: float
     same: str = ""
     differs: str = ""
+    common: str = f"{SAME_MODEL}; {SAME_LENGTHS}"
     optional: bool = False  # runs only when asked for
 
     def run(self, context: Context) -> Row:
         """Measures it, or says why not."""
-        same = "; ".join(part for part in (SAME_MODEL, SAME_LENGTHS, self.same) if part)
+        same = "; ".join(part for part in (self.common, self.same) if part)
         row = Row(self.name, self.ours.name, self.peer.name, self.target, same=same, differs=self.differs)
         return guarded(row, lambda: self._run(row, context))
 
