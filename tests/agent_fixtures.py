@@ -32,8 +32,8 @@ from textgym import Completion, Example, Task, load_tokenizer
 from textgym.envs import TextGenEnv, TextGenVectorEnv
 from textgym.rewards import Reward
 from textgym_agents import PPO, CausalLMPolicy
-from textgym_agents.decoding import Limits
-from textgym_agents.on_policy import OnPolicyTextAlgorithm
+from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
+from textgym_agents.rollouts.decoding import Limits
 
 _logs = tempfile.TemporaryDirectory()  # SB3 makes a folder for every logger, even for one that writes nothing
 os.environ.setdefault("SB3_LOGDIR", _logs.name)

@@ -18,9 +18,9 @@ from transformers import GPT2Config, GPT2Model, T5Config, T5ForConditionalGenera
 
 from textgym import TextGymError
 from textgym_agents import PPO
-from textgym_agents.checkpoint import CheckpointError
-from textgym_agents.kl import KLController
-from textgym_agents.models import ModelError, freeze_all_but_last, model_from_config
+from textgym_agents.algorithms.checkpoint import CheckpointError
+from textgym_agents.algorithms.kl import KLController
+from textgym_agents.models.loading import ModelError, freeze_all_but_last, model_from_config
 
 V = len(WORDS)
 

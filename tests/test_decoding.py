@@ -11,8 +11,8 @@ from agent_fixtures import left_padded, policy_of, tiny_gpt2, tiny_llama, tiny_q
 from transformers import PreTrainedModel
 
 from textgym_agents import CausalLMPolicy, Decoding, Limits
-from textgym_agents.buffers import Sequences
-from textgym_agents.decoding import CachedDecoder, beam_search, complete, greedy, sampler
+from textgym_agents.rollouts.buffers import Sequences
+from textgym_agents.rollouts.decoding import CachedDecoder, beam_search, complete, greedy, sampler
 
 V = 50
 MODELS: dict[str, Callable[..., PreTrainedModel]] = {"gpt2": tiny_gpt2, "llama": tiny_llama, "qwen2": tiny_qwen2}

@@ -43,12 +43,13 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from textgym_agents import GRPO, PPO, RLOO, CausalLMPolicy, Limits, LMPolicy, Seq2SeqLMPolicy, flat_step
-from textgym_agents.buffers import FEW, SHORTER, Sequences
-from textgym_agents.cache import SlotLayer
-from textgym_agents.decoding import CachedDecoder
-from textgym_agents.flat_step import FlatStep
-from textgym_agents.on_policy import OnPolicyTextAlgorithm
+from textgym_agents import GRPO, PPO, RLOO, CausalLMPolicy, Limits, LMPolicy, Seq2SeqLMPolicy
+from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
+from textgym_agents.models import flat_step
+from textgym_agents.models.cache import SlotLayer
+from textgym_agents.models.flat_step import FlatStep
+from textgym_agents.rollouts.buffers import FEW, SHORTER, Sequences
+from textgym_agents.rollouts.decoding import CachedDecoder
 
 V = 50
 CAUSAL: dict[str, Callable[..., PreTrainedModel]] = {"gpt2": tiny_gpt2, "llama": tiny_llama, "qwen2": tiny_qwen2}

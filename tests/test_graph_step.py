@@ -10,10 +10,10 @@ import torch
 from agent_fixtures import WORDS, left_padded, policy_of, tiny_gpt2, tiny_llama, tiny_qwen2, toy_ppo, toy_vector
 from transformers import MistralConfig, MistralForCausalLM, T5Config, T5ForConditionalGeneration
 
-from textgym_agents.decoding import CachedDecoder
-from textgym_agents.graph_step import ROUND, SIZES
-from textgym_agents.models import ModelError
+from textgym_agents.models.graph_step import ROUND, SIZES
+from textgym_agents.models.loading import ModelError
 from textgym_agents.policies import LMPolicy
+from textgym_agents.rollouts.decoding import CachedDecoder
 
 architectures = pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama, tiny_qwen2])
 PROMPTS = [[4, 5, 6], [7, 8, 9, 10], [4, 5, 6], [11, 12], [3], [9, 9, 9], [4, 5, 6], [20, 21]]

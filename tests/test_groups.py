@@ -21,10 +21,10 @@ from test_rollout import DECODINGS, assert_ratio_1, collect
 from torch import Tensor
 
 from textgym_agents import GRPO, PPO, RLOO
-from textgym_agents.algorithms import load_algorithm
-from textgym_agents.buffers import Episode, Sequences
-from textgym_agents.checkpoint import CheckpointError
-from textgym_agents.groups import GroupAlgorithm
+from textgym_agents.algorithms.checkpoint import CheckpointError
+from textgym_agents.algorithms.groups import GroupAlgorithm
+from textgym_agents.algorithms.registry import load_algorithm
+from textgym_agents.rollouts.buffers import Episode, Sequences
 from textgym_agents.vec_env import GymVecEnv
 
 V = len(WORDS)

@@ -49,9 +49,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 from transformers import GPT2LMHeadModel, PreTrainedModel
 
 from textgym_agents import PPO, Decoding
-from textgym_agents.buffers import Sequences
-from textgym_agents.checkpoint import CheckpointError
-from textgym_agents.on_policy import TrainingError
+from textgym_agents.algorithms.checkpoint import CheckpointError
+from textgym_agents.algorithms.on_policy import TrainingError
+from textgym_agents.rollouts.buffers import Sequences
 from textgym_agents.vec_env import GymVecEnv
 
 V = len(WORDS)
@@ -341,7 +341,7 @@ def test_sampled_predictions_have_the_frequencies_of_the_filtered_distribution(p
     many = {k: np.repeat(v, 3000, axis=0) for k, v in obs.items()}
     tokens, _ = player.predict(many, temperature=0.8, top_k=6, top_p=0.9)
     logits = logits_of(player, obs, 0).masked_fill(~torch.tensor(masks[0]), -torch.inf)
-    from textgym_agents.sampling import log_softmax_on, support
+    from textgym_agents.rollouts.sampling import log_softmax_on, support
 
     kept = support(logits[None], None, Decoding(0.8, 6, 0.9))
     wanted = log_softmax_on(logits[None], kept, 0.8)[0].exp().numpy()
@@ -802,7 +802,7 @@ def test_saving_is_atomic(failure: type[BaseException], tmp_path: Path, monkeypa
             raise failure("no space left")
         return save(tensors)
 
-    monkeypatch.setattr("textgym_agents.checkpoint.save_tensors", fails_later)
+    monkeypatch.setattr("textgym_agents.algorithms.checkpoint.save_tensors", fails_later)
     with pytest.raises(failure, match="no space left"):
         ppo.save(tmp_path / "ppo")
     assert len(written) == 2

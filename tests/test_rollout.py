@@ -20,9 +20,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from textgym import load_tokenizer
 from textgym_agents import PPO, Decoding
-from textgym_agents.buffers import Episode, SequenceBuffer, Sequences, pack_bits
-from textgym_agents.kl import KLController
-from textgym_agents.token_scores import unpack_bits
+from textgym_agents.algorithms.kl import KLController
+from textgym_agents.models.token_scores import unpack_bits
+from textgym_agents.rollouts.buffers import Episode, SequenceBuffer, Sequences, pack_bits
 from textgym_agents.vec_env import GymVecEnv
 
 DECODINGS: dict[str, dict[str, Any]] = {

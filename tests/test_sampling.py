@@ -10,7 +10,7 @@ import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from textgym import TextGymError
-from textgym_agents.sampling import Decoding, draw, entropy_of, invert, log_softmax_on, sample, support
+from textgym_agents.rollouts.sampling import Decoding, draw, entropy_of, invert, log_softmax_on, sample, support
 
 DECODINGS = [
     Decoding(),

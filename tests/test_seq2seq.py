@@ -32,9 +32,9 @@ from test_rollout import DECODINGS, assert_ratio_1, collect
 from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from textgym_agents import GRPO, PPO, RLOO, CausalLMPolicy, Limits, Seq2SeqLMPolicy
-from textgym_agents.buffers import Sequences
-from textgym_agents.decoding import beam_search, complete, greedy
-from textgym_agents.models import ModelError, config_of, model_from_config, policy_name_for
+from textgym_agents.models.loading import ModelError, config_of, model_from_config, policy_name_for
+from textgym_agents.rollouts.buffers import Sequences
+from textgym_agents.rollouts.decoding import beam_search, complete, greedy
 from textgym_agents.vec_env import GymVecEnv
 
 V = len(WORDS)
@@ -446,7 +446,7 @@ def test_rows_that_are_not_equally_far_are_refused_by_the_decoder() -> None:
     policy = policy_of("t5")
     ids, mask = left_padded([[7, 3, 9, 6], [5, 6, 7]])
     own = torch.tensor([[False, False, True, True], [False, False, False, True]])
-    from textgym_agents.decoding import CachedDecoder
+    from textgym_agents.rollouts.decoding import CachedDecoder
 
     with pytest.raises(ModelError, match="Expected prefixes that are equally far in their completions"):
         CachedDecoder(policy, ids, mask, own)

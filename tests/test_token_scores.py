@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from textgym_agents import token_scores as module
-from textgym_agents.buffers import pack_bits
-from textgym_agents.token_scores import Head, Support, token_scores, unpack_bits
+from textgym_agents.models import token_scores as module
+from textgym_agents.models.token_scores import Head, Support, token_scores, unpack_bits
+from textgym_agents.rollouts.buffers import pack_bits
 
 N, H, V, END = 13, 6, 21, 3
 VALUES, GRADIENTS = 2e-6, 1e-5  # absolute tolerances, and 1e-5 relative: float32 against float64

@@ -18,8 +18,8 @@ from textgym.core import TextGymError
 from textgym.prompts import FixedPrompts
 from textgym.tokenization import ASSETS
 from textgym_agents import PPO, Decoding
-from textgym_agents.algorithms import hyperparameters_of, load_algorithm
-from textgym_agents.checkpoint import CheckpointError
+from textgym_agents.algorithms.checkpoint import CheckpointError
+from textgym_agents.algorithms.registry import hyperparameters_of, load_algorithm
 from textgym_agents.runs.callbacks import CsvLog, Observer
 from textgym_agents.runs.evaluation import evaluate, held_out, setting_of, write
 from textgym_agents.runs.folder import RunError, RunFolder, find_run

@@ -14,7 +14,7 @@ from agent_fixtures import WORDS, Chat, tiny_gpt2, toy_ppo, toy_vector
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from textgym_agents import GRPO, PPO
-from textgym_agents.models import ModelError
+from textgym_agents.models.loading import ModelError
 
 
 @dataclass

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 
 from textgym.core import expected
 from textgym.envs import TextGenVectorEnv
-from textgym_agents.decoding import Limits
+from textgym_agents.rollouts.decoding import Limits
 
 _PER_SLOT = ("action_masks", "get_state")
 

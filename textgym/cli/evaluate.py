@@ -52,11 +52,11 @@ def evaluate_run(
     if prompts is None and (prompt_column is not None or prompt_words is not None):
         raise TextGymError("--prompt-column and --prompt-words say how to read a file: give --prompts FILE too")
     with agents(console):
-        from textgym_agents.algorithms import load_algorithm
-        from textgym_agents.models import load_model
+        from textgym_agents.algorithms.registry import load_algorithm
+        from textgym_agents.models.loading import load_model
+        from textgym_agents.rollouts.sampling import Decoding
         from textgym_agents.runs.evaluation import evaluate, held_out, setting_of
         from textgym_agents.runs.folder import find_run
-        from textgym_agents.sampling import Decoding
     with bad_input():
         folder, path = find_run(run)
         if folder is None:

@@ -136,7 +136,7 @@ _WRITERS: dict[str, Callable[[gym.Env[Any, Any], int], Writer]] = {"random": _ra
 def _load(policy: str, kwargs: dict[str, Any], device: str, console: Console) -> tuple[dict[str, Any], Any]:
     """The environment's arguments (those that the policy was trained with, unless given) and the saved algorithm."""
     with agents(console):
-        from textgym_agents.algorithms import load_algorithm
+        from textgym_agents.algorithms.registry import load_algorithm
         from textgym_agents.runs.folder import find_run
     with bad_input():
         folder, path = find_run(policy)
@@ -149,8 +149,8 @@ def _load(policy: str, kwargs: dict[str, Any], device: str, console: Console) ->
 
 
 def _model_writer(model: Any, env: gym.Env[Any, Any], seed: int, decoding: dict[str, Any]) -> Writer:
+    from textgym_agents.rollouts.sampling import Decoding
     from textgym_agents.runs.evaluation import write as write_samples
-    from textgym_agents.sampling import Decoding
 
     setting = env.unwrapped.setting  # type: ignore[attr-defined]
     if setting.tokenizer.vocab_size != model.policy.vocab_size:

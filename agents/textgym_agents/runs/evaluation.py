@@ -17,10 +17,10 @@ from textgym.core import Completion, Example, FinishReason, TextGymError, expect
 from textgym.envs.episodes import Setting
 from textgym.metrics import bootstrap_interval, distinct_n
 from textgym.prompts import FixedPrompts
-from textgym_agents.decoding import Limits
 from textgym_agents.policies import LMPolicy
+from textgym_agents.rollouts.decoding import Limits
+from textgym_agents.rollouts.sampling import Decoding
 from textgym_agents.runs.scoring import score_tokens
-from textgym_agents.sampling import Decoding
 
 Interval = tuple[float, float, float]
 """A mean, and the lower and upper end of its bootstrap interval."""

@@ -27,7 +27,7 @@ class RunConfig:
 
     Attributes:
         env_id: Environment id.
-        algo: Name of the algorithm, see :data:`textgym_agents.algorithms.ALGORITHMS`.
+        algo: Name of the algorithm, see :data:`textgym_agents.algorithms.registry.ALGORITHMS`.
         total_timesteps: Tokens to train for.
         seed: Of everything random.
         hyperparameters: Keyword arguments of the algorithm, ``n_envs`` and ``policy_kwargs`` (less the model) among them.

@@ -11,8 +11,8 @@ import torch
 from transformers import PreTrainedModel
 
 from textgym.core import Example
+from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
 from textgym_agents.losses import gae
-from textgym_agents.on_policy import OnPolicyTextAlgorithm
 from textgym_agents.runs.evaluation import setting_of, write
 from textgym_agents.runs.scoring import score_tokens
 

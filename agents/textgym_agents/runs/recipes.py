@@ -47,6 +47,19 @@ RECIPES: tuple[Recipe, ...] = (
             "kl_coef": 0.035,
         },
     ),
+    Recipe(algo="rloo", hyperparameters={"learning_rate": 1e-5, "kl_coef": 0.05}),
+    Recipe(algo="grpo", hyperparameters={"learning_rate": 1e-5}),
+    Recipe(
+        algo="rloo",
+        model="bundled",
+        hyperparameters={"learning_rate": 2e-4, "n_envs": 64, "batch_size": 16, "kl_coef": 0.035},
+    ),
+    # its penalty is a mean over tokens, not a sum over an episode's, and so has to weigh more
+    Recipe(
+        algo="grpo",
+        model="bundled",
+        hyperparameters={"learning_rate": 2e-4, "n_envs": 64, "batch_size": 16, "kl_coef": 0.15},
+    ),
     Recipe(env_id="TextGen-Sentiment-v0", algo="ppo", model="bundled", total_timesteps=230_000),
 )
 

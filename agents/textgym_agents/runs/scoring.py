@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 
 from textgym.core import Example
 from textgym.envs.episodes import Setting
-from textgym_agents.backbone import backbone_of
-from textgym_agents.buffers import Sequences
-from textgym_agents.decoding import Limits
+from textgym_agents.models.backbone import backbone_of
 from textgym_agents.policies import LMPolicy
+from textgym_agents.rollouts.buffers import Sequences
+from textgym_agents.rollouts.decoding import Limits
 
 _TOKENS_AT_ONCE = 2**14  # in a pass without gradients
 

@@ -18,9 +18,9 @@ from transformers import PreTrainedModel
 
 from textgym.envs.episodes import Setting
 from textgym.prompts import FixedPrompts
-from textgym_agents.algorithms import ALGORITHMS, check_device, hyperparameters_of, load_algorithm
-from textgym_agents.models import load_model, policy_name_for
-from textgym_agents.on_policy import OnPolicyTextAlgorithm
+from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
+from textgym_agents.algorithms.registry import ALGORITHMS, check_device, hyperparameters_of, load_algorithm
+from textgym_agents.models.loading import load_model, policy_name_for
 from textgym_agents.runs.callbacks import CsvLog, Observer, ObserverLog, RunCallback, StopSignals, TensorBoardLog
 from textgym_agents.runs.evaluation import Evaluation, evaluate, held_out, setting_of, write
 from textgym_agents.runs.folder import RunConfig, RunFolder

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from stable_baselines3.common.vec_env import VecEnv
 
-from textgym_agents.buffers import Choices, Sequences, pack_bits
-from textgym_agents.decoding import CachedDecoder, Limits
-from textgym_agents.models import ModelError
+from textgym_agents.models.loading import ModelError
 from textgym_agents.policies import LMPolicy
-from textgym_agents.sampling import Decoding, sample
+from textgym_agents.rollouts.buffers import Choices, Sequences, pack_bits
+from textgym_agents.rollouts.decoding import CachedDecoder, Limits
+from textgym_agents.rollouts.sampling import Decoding, sample
 from textgym_agents.vec_env import somebody_replies
 
 

@@ -10,9 +10,9 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from textgym.core import expected, number, whole_number
-from textgym_agents.buffers import Sequences
+from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
 from textgym_agents.losses import sequence_sum
-from textgym_agents.on_policy import OnPolicyTextAlgorithm
+from textgym_agents.rollouts.buffers import Sequences
 
 
 class GroupAlgorithm(OnPolicyTextAlgorithm):

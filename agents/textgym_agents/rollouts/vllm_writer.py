@@ -12,13 +12,13 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from textgym.core import expected
-from textgym_agents.buffers import Choices, Sequences
-from textgym_agents.decoding import Limits
-from textgym_agents.models import ModelError
+from textgym_agents.models.loading import ModelError
 from textgym_agents.policies import LMPolicy
-from textgym_agents.sampling import Decoding
+from textgym_agents.rollouts.buffers import Choices, Sequences
+from textgym_agents.rollouts.decoding import Limits
+from textgym_agents.rollouts.sampling import Decoding
+from textgym_agents.rollouts.writers import RolloutWriter
 from textgym_agents.vec_env import fixed_limits, somebody_replies
-from textgym_agents.writers import RolloutWriter
 
 TOKENS_AT_ONCE = 2**14  # in a pass without gradients
 

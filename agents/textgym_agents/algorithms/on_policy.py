@@ -23,18 +23,18 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from transformers import PreTrainedModel
 
 from textgym.core import TextGymError, expected, number, whole_number
-from textgym_agents.backbone import backbone_of
-from textgym_agents.buffers import SequenceBuffer, Sequences
-from textgym_agents.decoding import Limits
-from textgym_agents.kl import KLController
-from textgym_agents.models import check_fits, load_model
+from textgym_agents.algorithms.kl import KLController
+from textgym_agents.algorithms.saving import SavedAlgorithm, put_states
+from textgym_agents.models.backbone import backbone_of
+from textgym_agents.models.loading import check_fits, load_model
 from textgym_agents.policies import CausalLMPolicy, LMPolicy, Seq2SeqLMPolicy
-from textgym_agents.rollouts import play_episodes
-from textgym_agents.sampling import Decoding
-from textgym_agents.saving import SavedAlgorithm, put_states
+from textgym_agents.rollouts.buffers import SequenceBuffer, Sequences
+from textgym_agents.rollouts.decoding import Limits
+from textgym_agents.rollouts.play import play_episodes
+from textgym_agents.rollouts.sampling import Decoding
+from textgym_agents.rollouts.vllm_writer import VLLMWriter
+from textgym_agents.rollouts.writers import PolicyWriter, RolloutWriter
 from textgym_agents.vec_env import GymVecEnv, vectorised
-from textgym_agents.vllm_writer import VLLMWriter
-from textgym_agents.writers import PolicyWriter, RolloutWriter
 
 BACKENDS: dict[str, Callable[..., RolloutWriter]] = {"transformers": PolicyWriter, "vllm": VLLMWriter}
 """Who can write a rollout's tokens, by the name that ``rollout_backend`` takes."""

@@ -19,7 +19,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 from transformers import PreTrainedModel
 
-from textgym_agents.checkpoint import (
+from textgym_agents.algorithms.checkpoint import (
     Checkpoint,
     CheckpointError,
     flatten_optimizer,
@@ -29,10 +29,10 @@ from textgym_agents.checkpoint import (
     unflatten_optimizer,
     write_checkpoint,
 )
-from textgym_agents.decoding import Limits
-from textgym_agents.kl import KLController
-from textgym_agents.models import config_of, model_from_config
+from textgym_agents.algorithms.kl import KLController
+from textgym_agents.models.loading import config_of, model_from_config
 from textgym_agents.policies import LMPolicy
+from textgym_agents.rollouts.decoding import Limits
 
 Self = TypeVar("Self", bound="SavedAlgorithm")
 

@@ -11,8 +11,8 @@ import torch
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-from textgym_agents.decoding import Limits
-from textgym_agents.token_scores import Support
+from textgym_agents.models.token_scores import Support
+from textgym_agents.rollouts.decoding import Limits
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from textgym_agents.cache import GivenLayer, PromptCache, SlotLayer, attends_to_all
-from textgym_agents.models import ModelError
+from textgym_agents.models.cache import GivenLayer, PromptCache, SlotLayer, attends_to_all
+from textgym_agents.models.loading import ModelError
 
 ROUND = 64  # columns
 SIZES = 2  # of rollouts, for which buffers and graphs are kept: those of training and of evaluation, for example

@@ -11,10 +11,10 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from textgym.core import TextGymError
 from textgym.envs import TextGenVectorEnv
-from textgym_agents.buffers import Recording, Sequences
 from textgym_agents.policies import LMPolicy
+from textgym_agents.rollouts.buffers import Recording, Sequences
+from textgym_agents.rollouts.writers import RolloutWriter
 from textgym_agents.vec_env import fixed_limits, heavy_rewards
-from textgym_agents.writers import RolloutWriter
 
 OnStep = Callable[[int, dict[str, Any]], bool]
 """Called after every step of the environments with the number of tokens written in it and the local variables of the step;

@@ -8,10 +8,10 @@ import torch
 from stable_baselines3.common.type_aliases import Schedule
 from transformers import PreTrainedModel
 
-from textgym_agents.buffers import Sequences
-from textgym_agents.groups import GroupAlgorithm
+from textgym_agents.algorithms.groups import GroupAlgorithm
 from textgym_agents.losses import leave_one_out, masked_mean, sequence_mean
 from textgym_agents.policies import LMPolicy
+from textgym_agents.rollouts.buffers import Sequences
 
 
 class RLOO(GroupAlgorithm):

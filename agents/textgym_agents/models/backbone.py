@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from textgym_agents.cache import PromptCache
-from textgym_agents.flat_step import FlatStep
-from textgym_agents.graph_step import GraphStep
-from textgym_agents.models import ModelError
-from textgym_agents.token_scores import Head
+from textgym_agents.models.cache import PromptCache
+from textgym_agents.models.flat_step import FlatStep
+from textgym_agents.models.graph_step import GraphStep
+from textgym_agents.models.loading import ModelError
+from textgym_agents.models.token_scores import Head
 
 
 class Backbone:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from textgym.core import expected
-from textgym_agents.sampling import Decoding, draw, log_softmax_on, support
-from textgym_agents.token_scores import Support
+from textgym_agents.models.token_scores import Support
+from textgym_agents.rollouts.sampling import Decoding, draw, log_softmax_on, support
 
 if TYPE_CHECKING:
     from textgym.envs.episodes import Setting

@@ -9,10 +9,10 @@ from stable_baselines3.common.type_aliases import Schedule
 from transformers import PreTrainedModel
 
 from textgym.core import expected, number
-from textgym_agents.buffers import Sequences
-from textgym_agents.groups import GroupAlgorithm
+from textgym_agents.algorithms.groups import GroupAlgorithm
 from textgym_agents.losses import group_relative, k3, masked_mean, sequence_mean, sequence_sum
 from textgym_agents.policies import LMPolicy
+from textgym_agents.rollouts.buffers import Sequences
 
 
 class GRPO(GroupAlgorithm):

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from textgym.core import expected
-from textgym_agents.checkpoint import find_file
-from textgym_agents.grpo import GRPO
-from textgym_agents.on_policy import OnPolicyTextAlgorithm
-from textgym_agents.ppo import PPO
-from textgym_agents.rloo import RLOO
+from textgym_agents.algorithms.checkpoint import find_file
+from textgym_agents.algorithms.grpo import GRPO
+from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
+from textgym_agents.algorithms.ppo import PPO
+from textgym_agents.algorithms.rloo import RLOO
 
 ALGORITHMS: dict[str, type[OnPolicyTextAlgorithm]] = {"grpo": GRPO, "ppo": PPO, "rloo": RLOO}
 """Algorithms by the name that the command line uses."""

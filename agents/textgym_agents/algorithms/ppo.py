@@ -10,10 +10,10 @@ from stable_baselines3.common.type_aliases import Schedule
 from transformers import PreTrainedModel
 
 from textgym.core import number
-from textgym_agents.buffers import Sequences
+from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
 from textgym_agents.losses import clipped_policy_loss, explained_variance, gae, masked_mean, value_loss, whiten
-from textgym_agents.on_policy import OnPolicyTextAlgorithm
 from textgym_agents.policies import LMPolicy
+from textgym_agents.rollouts.buffers import Sequences
 
 
 class PPO(OnPolicyTextAlgorithm):

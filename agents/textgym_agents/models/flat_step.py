@@ -17,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from textgym_agents.cache import GivenLayer, SlotLayer, attends_to_all
+from textgym_agents.models.cache import GivenLayer, SlotLayer, attends_to_all
 
 PAYS_AFTER = 256  # steps of a model: recording takes as long as a thousand steps do, so short runs go without
 

@@ -1,0 +1,1 @@
+"""Playing whole episodes: decoding, sampling, who writes the tokens, and the buffer they end up in."""
