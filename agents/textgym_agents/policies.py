@@ -70,7 +70,7 @@ class LMPolicy(BasePolicy):
                 where launching kernels takes longer than running them. For causal models with full attention.
             limits: See the class; ``None``: any token, as long as an observation has room.
             optimizer_class: Default AdamW.
-            optimizer_kwargs: Passed to it; default no weight decay.
+            optimizer_kwargs: Passed to it; default no weight decay, fused.
 
         Raises:
             ModelError: The model cannot be loaded or does not fit the spaces.
@@ -85,7 +85,8 @@ class LMPolicy(BasePolicy):
             raise ValueError(expected("use_sde", use_sde, "False: tokens are discrete"))
         if bf16 not in (True, False, "auto"):
             raise ValueError(expected("bf16", bf16, "True, False or 'auto'"))
-        kwargs = {"weight_decay": 0.0} if optimizer_class is torch.optim.AdamW else {}
+        # fused: one kernel for all weights, on a CPU too
+        kwargs = {"weight_decay": 0.0, "fused": True} if optimizer_class is torch.optim.AdamW else {}
         super().__init__(
             observation_space,
             action_space,

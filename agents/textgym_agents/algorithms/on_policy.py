@@ -458,7 +458,7 @@ class OnPolicyTextAlgorithm(SavedAlgorithm):
         return numbers
 
     def _step(self) -> None:
-        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm, foreach=True)
         if not torch.isfinite(norm):
             raise TrainingError(
                 f"The gradient became {norm.item()} at {self.num_timesteps} timesteps (update {self._n_updates}); "

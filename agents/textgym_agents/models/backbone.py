@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from textgym_agents.models.attention import one_query_attention
 from textgym_agents.models.cache import PromptCache
 from textgym_agents.models.flat_step import FlatStep
 from textgym_agents.models.graph_step import GraphStep
@@ -123,12 +124,15 @@ class Backbone:
     def _read(self, tokens: Tensor, mask: Tensor | None, kept: PromptCache) -> Tensor:
         one_more = tokens.shape[1] == 1 and kept.columns > 0
         attention, positions = kept.admit(mask, tokens.shape[1])
-        if one_more and self._graphs is not None:
+        if not one_more:
+            return self._forward(tokens, attention, positions, kept)
+        if self._graphs is not None:
             return self._graphs(kept, tokens, positions)
-        if one_more and not self.bf16_in_use:
-            flat = self._step(kept.layers(), tokens, positions, attention)
-            if flat is not None:
-                return flat
+        with one_query_attention():
+            flat = None if self.bf16_in_use else self._step(kept.layers(), tokens, positions, attention)
+            return self._forward(tokens, attention, positions, kept) if flat is None else flat
+
+    def _forward(self, tokens: Tensor, attention: Tensor | None, positions: Tensor, kept: PromptCache) -> Tensor:
         with self.precision():
             out = self.model.base_model(
                 input_ids=tokens,
@@ -270,7 +274,7 @@ class EncoderDecoderBackbone(Backbone):
 
     def _read(self, tokens: Tensor, mask: Tensor | None, kept: PromptCache) -> Tensor:
         kept.admit(mask, tokens.shape[1])
-        with self.precision():
+        with self.precision(), one_query_attention():
             out = self.model.get_decoder()(
                 input_ids=tokens,
                 encoder_hidden_states=kept.memory,
