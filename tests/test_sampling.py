@@ -10,7 +10,8 @@ import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from textgym import TextGymError
-from textgym_agents.rollouts.sampling import Decoding, draw, entropy_of, invert, log_softmax_on, sample, support
+from textgym_agents.losses import entropy_of
+from textgym_agents.rollouts.sampling import Decoding, draw, invert, log_softmax_on, sample, support
 
 DECODINGS = [
     Decoding(),

@@ -1,4 +1,4 @@
-"""Losses and advantages: pure functions on ``[B, T]`` tensors with masks.
+"""Losses, advantages and what they are made of: pure functions, most of them on ``[B, T]`` tensors with masks.
 
 ``mask`` is true where the policy chose the token. Other columns (padding, another speaker's words) never reach a result.
 """
@@ -149,3 +149,9 @@ def k3(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
     """
     log_ratio = ref_log_probs - log_probs
     return log_ratio.exp() - 1 - log_ratio
+
+
+def entropy_of(log_probs: Tensor) -> Tensor:
+    """Entropy in nats of each row of ``[..., V]`` log-probabilities; tokens of probability 0 count nothing. ``[...]``."""
+    # 0 * -1e30 is 0, and no sensible weight of the bonus makes -1e30 overflow in the gradient, as it would float32's minimum
+    return -(log_probs.exp() * log_probs.clamp(min=-1e30)).sum(-1)

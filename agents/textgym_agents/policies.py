@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from textgym.core import expected
+from textgym_agents.losses import entropy_of
 from textgym_agents.models.backbone import Backbone, backbone_of
 from textgym_agents.models.loading import ModelError, check_fits, disable_dropout, freeze_all_but_last, load_model
 from textgym_agents.models.token_scores import token_scores
 from textgym_agents.rollouts.decoding import Limits, beam_search, complete, greedy, sampler
-from textgym_agents.rollouts.sampling import Decoding, draw, entropy_of
+from textgym_agents.rollouts.sampling import Decoding, draw
 from textgym_agents.vec_env import is_text_space
 
 if TYPE_CHECKING:

@@ -13,9 +13,11 @@ from compare_cases.workload import NEW_TOKENS, PROMPT_TOKENS, language_model, le
 from textgym.core import Completion
 from textgym.envs import TextGenVectorEnv
 from textgym.rewards import Reward
+from textgym_agents.models.flat_step import PAYS_AFTER
 from textgym_agents.vec_env import GymVecEnv
 
 ENV_ID = "TextGen-Sentiment-v0"
+WARM_UP_TOKENS = 64 * PAYS_AFTER  # until then decoding steps are not recorded yet
 
 
 class LetterShare(Reward):

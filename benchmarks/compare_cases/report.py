@@ -45,6 +45,12 @@ def show(rows: Sequence[Row], console: Console) -> None:
         console.print(f"{', '.join(names)}. {note}", style="dim", markup=False, highlight=False)
 
 
+def _against(row: Row) -> str:
+    if row.unit != "×":
+        return f"{row.ours}, {'at most' if row.at_most else 'in'} {row.unit.strip()}"
+    return f"at most … times {row.peer}" if row.at_most else f"times {row.peer}"
+
+
 def _with_rate(row: Row, side: str) -> str:
     found = row.details.get("sides", {}).get(side)
     return side if found is None else f"{side}\n[dim]{found['tokens_per_second']:,.0f} tokens/s[/]"
@@ -71,7 +77,7 @@ def draw(rows: Sequence[Row], file: Path) -> None:
         axes.text(
             max(row.ratio, max(row.ratios), row.target) * 1.05, y, f"{row.ratio:.2f}{row.unit}", va="center", fontsize=9
         )
-    names = [f"{row.name}\n{'at most' if row.at_most else 'over'} {row.peer}" for row in shown]
+    names = [f"{row.name}\n{_against(row)}" for row in shown]
     axes.set_yticks(range(len(shown)), names, fontsize=8)
     axes.invert_yaxis()
     axes.set_xscale("log")  # from 0.85 to 25
@@ -81,7 +87,7 @@ def draw(rows: Sequence[Row], file: Path) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("median of the rounds' ratios (line: lowest to highest), ours over the peer's; black mark: target")
+    axes.set_xlabel("median of the rounds (line: lowest to highest); black mark: target", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=150)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from compare_cases.attention import attention_share
 from compare_cases.lengths import draw_lengths
-from compare_cases.ours import Rollouts, learn_once, trainer
+from compare_cases.ours import WARM_UP_TOKENS, Rollouts, learn_once, trainer
 from compare_cases.serving import Session, options, serve
 from compare_cases.workload import NEW_TOKENS, facts, read_prompts
+from textgym_agents.models.flat_step import PAYS_AFTER
 
 
 def main() -> None:
@@ -17,13 +18,15 @@ def main() -> None:
     if how == "rollout":
         lengths = draw_lengths(slots) if asked.get("mixed") else None
         rollouts = Rollouts(known, slots, asked.get("new_tokens", NEW_TOKENS), lengths, asked.get("n_positions", 128))
-        rollouts.play()
+        for _ in range(-(-PAYS_AFTER // asked.get("new_tokens", NEW_TOKENS))):
+            rollouts.play()
         rollouts.check()
         if asked.get("profile"):
             told["profile"] = attention_share(rollouts.play)
         serve(rollouts.play, session, **told)
     elif how == "train":
         algorithm = trainer(known, asked["algorithm"], asked.get("epochs", 1), slots)
+        algorithm.learn(WARM_UP_TOKENS)
         serve(lambda: learn_once(algorithm, slots * NEW_TOKENS), session, **told)
     else:
         raise ValueError(f"Expected `how` to be 'rollout' or 'train', actual: {how!r}")

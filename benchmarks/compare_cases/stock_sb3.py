@@ -21,7 +21,7 @@ from typing import Any
 from stable_baselines3 import PPO as StockPPO
 from stable_baselines3.common.vec_env import VecMonitor
 
-from compare_cases.ours import ENV_ID, env_kwargs, learn_once
+from compare_cases.ours import ENV_ID, WARM_UP_TOKENS, env_kwargs, learn_once
 from compare_cases.serving import Session, options, serve
 from compare_cases.workload import NEW_TOKENS, facts, language_model, read_prompts
 from textgym_agents import PPO, CausalLMPolicy, Limits
@@ -75,6 +75,8 @@ def main() -> None:
     asked, session = options(), Session(warm_up=1 if options()["which"] == "stock" else 2)
     known = read_prompts(asked["prompts"])
     algorithm = {"ours": make_ours, "stock": make_stock}[asked["which"]](known)
+    if asked["which"] == "ours":
+        algorithm.learn(WARM_UP_TOKENS)
     serve(lambda: learn_once(algorithm, SLOTS * NEW_TOKENS), session, facts=facts("stable-baselines3"))
 
 

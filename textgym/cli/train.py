@@ -40,7 +40,9 @@ def train(
         str | None,
         typer.Argument(metavar="ID", help="Environment id, such as TextGen-Sentiment-v0.", show_default=False),
     ] = None,
-    algo: Annotated[str, typer.Option(metavar="NAME", help="Algorithm: 'ppo'.", rich_help_panel=_TRAINING)] = "ppo",
+    algo: Annotated[
+        str, typer.Option(metavar="NAME", help="'ppo', 'grpo' or 'rloo'.", rich_help_panel=_TRAINING)
+    ] = "ppo",
     out: Annotated[
         Path | None,
         typer.Option(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from textgym_agents.rollouts.sampling import entropy_of
+from textgym_agents.losses import entropy_of
 
 CHUNK = {"cpu": 2**24, "cuda": 2**27}  # logits at a time: 64 and 512 MiB in float32, of which a few copies live at once
 KEEP = 2**25  # no more logits than this: probabilities are kept for the backward pass instead of made again

@@ -14,7 +14,7 @@ from textgym.envs import TextGenVectorEnv
 from textgym_agents.policies import LMPolicy
 from textgym_agents.rollouts.buffers import Recording, Sequences
 from textgym_agents.rollouts.writers import RolloutWriter
-from textgym_agents.vec_env import fixed_limits, heavy_rewards
+from textgym_agents.vec_env import fixed_limits, heavy_rewards, somebody_replies
 
 OnStep = Callable[[int, dict[str, Any]], bool]
 """Called after every step of the environments with the number of tokens written in it and the local variables of the step;
@@ -60,7 +60,7 @@ def _play(
     assert isinstance(observations, dict)
     n, width = observations["input_ids"].shape
     holds, limits = env.has_attr("hold"), fixed_limits(env)
-    masked = limits is None and env.has_attr("action_masks")
+    masked, replies = limits is None and env.has_attr("action_masks"), limits is None or somebody_replies(env)
     room = width if limits is None else limits.max_new_tokens
     writer.begin(observations, limits, room)
     recording = Recording(observations["input_ids"], observations["attention_mask"], limits)
@@ -96,9 +96,12 @@ def _play(
                 env.env_method("hold", indices=slots[ended].tolist())
             tokens = tokens[writer.drop(ended)]
             slots = writer.slots
-        now = new_observations["attention_mask"][slots].sum(-1, dtype=np.int64)
-        counts, lengths[slots] = now - lengths[slots], now
-        writer.append(*_appended(new_observations["input_ids"], slots, tokens, counts, recording))
+        if replies:
+            now = new_observations["attention_mask"][slots].sum(-1, dtype=np.int64)
+            counts, lengths[slots] = now - lengths[slots], now
+            writer.append(*_appended(new_observations["input_ids"], slots, tokens, counts, recording))
+        else:
+            writer.append(tokens[:, None], None)
     raise TextGymError(f"Expected every episode to end within {room} tokens; slots {writer.slots.tolist()} did not")
 
 

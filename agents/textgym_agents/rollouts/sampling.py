@@ -195,9 +195,3 @@ def draw(log_probs: Tensor, generator: torch.Generator | None = None) -> Tensor:
         TextGymError: A row is not a distribution, because the model has diverged.
     """
     return invert(log_probs.exp(), torch.rand(len(log_probs), generator=generator, device=log_probs.device))
-
-
-def entropy_of(log_probs: Tensor) -> Tensor:
-    """Entropy in nats of each row of ``[..., V]`` log-probabilities; tokens of probability 0 count nothing. ``[...]``."""
-    # 0 * -1e30 is 0, and no sensible weight of the bonus makes -1e30 overflow in the gradient, as it would float32's minimum
-    return -(log_probs.exp() * log_probs.clamp(min=-1e30)).sum(-1)
