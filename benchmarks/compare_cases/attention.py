@@ -7,16 +7,12 @@ from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
 
-FUSED = (
-    "aten::scaled_dot_product_attention",
-    "aten::_scaled_dot_product_flash_attention_for_cpu",
+ATTENTION = (
+    "aten::_scaled_dot_product_flash_attention_for_cpu",  # prompts
     "aten::_scaled_dot_product_attention_math",
-)
-WRITTEN_OUT = (
+    "aten::baddbmm",  # one query a row; its softmax does not count, because sampling has one too
     "aten::bmm",
-    "aten::baddbmm",
-    "aten::_softmax",
-)  # where no fused kernel is seen; sampling may use softmax too
+)
 COPIES = ("aten::cat", "aten::copy_", "aten::index", "aten::index_select", "aten::index_copy_", "aten::clone")
 
 
@@ -29,10 +25,9 @@ def attention_share(step: Callable[[], object]) -> dict[str, Any]:
         step()
     times = {event.key: event.self_cpu_time_total for event in found.key_averages()}
     total = sum(times.values())
-    kernels = FUSED if any(name in times for name in FUSED) else WRITTEN_OUT
     top = sorted(times, key=lambda key: -times[key])[:8]
     return {
-        "attention_share": sum(times.get(name, 0.0) for name in kernels) / total,
+        "attention_share": sum(times.get(name, 0.0) for name in ATTENTION) / total,
         "copies_share": sum(times.get(name, 0.0) for name in COPIES) / total,
         "largest": {name: times[name] / total for name in top},
     }
