@@ -1,8 +1,13 @@
-"""Writes the environments' pages and their gallery from the tasks' docstrings: ``python docs/generate.py``."""
+"""Writes what the documentation takes from elsewhere: ``python docs/generate.py``.
+
+The environments' pages and their gallery come from the tasks' docstrings, the table of ratios from the benchmark's results.
+"""
 
 from __future__ import annotations
 
 import inspect
+import json
+import re
 from pathlib import Path
 
 import gymnasium as gym
@@ -10,7 +15,9 @@ import numpy as np
 
 from textgym import TASKS, Task
 
-FOLDER = Path(__file__).parent / "environments"
+DOCS = Path(__file__).parent
+FOLDER = DOCS / "environments"
+RESULTS = DOCS.parent / "benchmarks" / "results" / "compare.json"
 
 
 def page(task: type[Task]) -> str:
@@ -62,7 +69,38 @@ def pages() -> dict[str, str]:
     return {"README.md": gallery(), **{f"{task.id}.md": page(task) for task in TASKS.values()}}
 
 
+def performance() -> str:
+    """The page on performance, with the table of the present results."""
+    result = json.loads(RESULTS.read_text(encoding="utf-8"))
+    lines = [
+        "| comparison | ours | the other side | ratio, median (lowest to highest) | target |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        rates = row["details"].get("sides", {})
+        sides = [
+            f"{name}, {rates[name]['tokens_per_second']:,.0f} tokens/s" if name in rates else name
+            for name in (row["ours"], row["peer"])
+        ]
+        unit, target = row["unit"], f"{'at most ' if row['at_most'] else ''}{row['target']:g}{row['unit']}"
+        spread = f"{row['ratio']:.2f}{unit} ({min(row['ratios']):.2f} to {max(row['ratios']):.2f})"
+        verdict = "" if row["reached"] else ", missed"
+        lines.append(f"| `{row['name']}` | {' | '.join(sides)} | {spread} | {target}{verdict} |")
+    facts = result["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in facts["packages"].items() if name != "textgym")
+    lines.append(
+        f"\n{result['repetitions']} rounds each, {facts['date'][:10]}: {facts['cpu']}, {facts['cores']} cores, {result['threads']} "
+        f"threads; Python {facts['python']}, {versions}."
+    )
+    table = "\n".join(lines)
+    page = (DOCS / "performance.md").read_text(encoding="utf-8")
+    return re.sub(
+        r"(<!-- ratios.*?-->\n).*?(<!-- end -->)", lambda found: f"{found[1]}{table}\n{found[2]}", page, flags=re.S
+    )
+
+
 if __name__ == "__main__":
+    (DOCS / "performance.md").write_text(performance(), encoding="utf-8")
     FOLDER.mkdir(exist_ok=True)
     for name, text in pages().items():
         (FOLDER / name).write_text(text, encoding="utf-8")

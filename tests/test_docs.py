@@ -34,6 +34,12 @@ def test_generated_pages_are_current():
         assert (ROOT / "docs" / "environments" / name).read_text() == text, "run: python docs/generate.py"
 
 
+def test_ratios_on_the_page_are_those_of_the_results():
+    text = generator().performance()
+    assert (ROOT / "docs" / "performance.md").read_text() == text, "run: python docs/generate.py"
+    assert text.count("×") > 10
+
+
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.id)
 def test_docstring_has_gymnasiums_headings(task):
     assert re.findall(r"^\s*## (.+)$", task.__doc__, flags=re.M) == HEADINGS
