@@ -89,8 +89,8 @@ def performance() -> str:
     facts = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in facts["packages"].items() if name != "textgym")
     lines.append(
-        f"\n{result['repetitions']} rounds each, {facts['date'][:10]}: {facts['cpu']}, {facts['cores']} cores, {result['threads']} "
-        f"threads; Python {facts['python']}, {versions}."
+        f"\n{result['repetitions']} rounds each, {facts['date'][:10]}: {facts['cpu']}, {facts['cores']} cores, "
+        f"{result['threads']} threads; Python {facts['python']}, {versions}."
     )
     table = "\n".join(lines)
     page = (DOCS / "performance.md").read_text(encoding="utf-8")
