@@ -81,9 +81,9 @@ class SlotLayer(CacheLayerMixin):
         """Columns so far."""
         return self.columns
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Columns that the next ``query_length`` tokens can see, and where these begin."""
-        return self.columns + query_length, 0
+    def get_mask_sizes(self, query_length: int | Tensor) -> tuple[int, int]:
+        """Columns that the next tokens can see, and where these begin. In early releases of transformers 5 it gets positions."""
+        return self.columns + (len(query_length) if isinstance(query_length, Tensor) else query_length), 0
 
     def get_max_length(self) -> int:
         """No limit."""
@@ -120,9 +120,9 @@ class GivenLayer(CacheLayerMixin):
         """Columns before the new one, if it is the last."""
         return self.keys.shape[2] - 1
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Columns that the next tokens can see, and where these begin."""
-        return self.get_seq_length() + query_length, 0
+    def get_mask_sizes(self, query_length: int | Tensor) -> tuple[int, int]:
+        """All columns, the new one among them, and where these begin."""
+        return self.keys.shape[2], 0
 
     def get_max_length(self) -> int:
         """No limit of its own."""
