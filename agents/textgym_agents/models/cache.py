@@ -82,7 +82,7 @@ class SlotLayer(CacheLayerMixin):
         return self.columns
 
     def get_mask_sizes(self, query_length: int | Tensor) -> tuple[int, int]:
-        """Columns that the next tokens can see, and where these begin. In early releases of transformers 5 it gets positions."""
+        """Columns that the next tokens can see, and where these begin. Early releases of transformers 5 give positions."""
         return self.columns + (len(query_length) if isinstance(query_length, Tensor) else query_length), 0
 
     def get_max_length(self) -> int:
