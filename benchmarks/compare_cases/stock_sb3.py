@@ -28,10 +28,6 @@ from textgym_agents import PPO, CausalLMPolicy, Limits
 from textgym_agents.vec_env import vectorised
 
 SLOTS, EPISODES_A_MINIBATCH, EPOCHS = 64, 16, 1
-SAME = (
-    f"same policy class, environments, reward; {EPOCHS} epoch, minibatches of {EPISODES_A_MINIBATCH * NEW_TOKENS} tokens; "
-    "no reference model on either side"
-)
 
 
 def make_ours(known: dict[str, Any]) -> PPO:
