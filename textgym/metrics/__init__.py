@@ -1,6 +1,7 @@
-"""Numbers about texts and about scores, in plain numpy."""
+"""Metrics: numbers about completions, about texts and about scores. A metric is a reward too."""
 
+from textgym.metrics.base import MeanMetric, Metric, MetricError, SumMetric
 from textgym.metrics.diversity import distinct_n
 from textgym.metrics.intervals import bootstrap_interval
 
-__all__ = ["bootstrap_interval", "distinct_n"]
+__all__ = ["MeanMetric", "Metric", "MetricError", "SumMetric", "bootstrap_interval", "distinct_n"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from textgym.core import expected
+from textgym.core import expected, whole_number
 
 _NUMBERS_AT_ONCE = 4_000_000  # resamples are drawn in blocks of about this many indices, to bound the memory
 
@@ -40,13 +40,19 @@ def bootstrap_interval(
         raise ValueError(expected("values", values, "a sequence of at least one finite number"))
     if not 0 < confidence < 1:
         raise ValueError(expected("confidence", confidence, "a number in (0, 1)"))
-    if isinstance(n_resamples, bool) or not isinstance(n_resamples, int) or n_resamples < 1:
-        raise ValueError(expected("n_resamples", n_resamples, "a whole number of at least 1"))
-    rng = np.random.default_rng(seed)
-    means = np.empty(n_resamples)
-    block = max(1, _NUMBERS_AT_ONCE // array.size)
-    for start in range(0, n_resamples, block):
-        count = min(block, n_resamples - start)
-        means[start : start + count] = array[rng.integers(array.size, size=(count, array.size))].mean(axis=1)
+    means = np.concatenate([array[block].mean(axis=1) for block in resampled(array.size, n_resamples, seed)])
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(array.mean()), float(low), float(high)
+
+
+def resampled(n: int, n_resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Indices of samples of ``n`` out of ``n`` with replacement, in blocks of shape ``(some, n)``.
+
+    Raises:
+        ValueError: ``n_resamples`` is not a whole number of at least 1.
+    """
+    count = whole_number("n_resamples", n_resamples, 1)
+    rng = np.random.default_rng(seed)
+    block = max(1, _NUMBERS_AT_ONCE // n)
+    for start in range(0, count, block):
+        yield rng.integers(n, size=(min(block, count - start), n))

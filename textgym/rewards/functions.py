@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,12 +11,13 @@ import numpy as np
 
 from textgym.core import Completion, expected
 from textgym.rewards.base import Reward, Scores, WeightedSum
-from textgym.rewards.length import Length
-from textgym.rewards.repetition import Repetition
-from textgym.rewards.sentiment import Sentiment
 
-REWARDS: dict[str, Callable[[], Reward]] = {"sentiment": Sentiment, "length": Length, "repetition": Repetition}
-"""Rewards that can be asked for by name."""
+REWARDS: dict[str, str] = {
+    "length": "textgym.rewards.length:Length",
+    "repetition": "textgym.rewards.repetition:Repetition",
+    "sentiment": "textgym.rewards.sentiment:Sentiment",
+}
+"""Rewards and metrics that can be asked for by name, as ``module:class``; a module is imported when it is asked for."""
 
 _OWN = ("prompt", "completion", "references", "meta")
 
@@ -102,7 +104,8 @@ def as_reward(value: object) -> Reward:
     if isinstance(value, str):
         if value not in REWARDS:
             raise ValueError(expected("reward", value, f"one of {sorted(REWARDS)}"))
-        return REWARDS[value]()
+        module, _, name = REWARDS[value].partition(":")
+        return getattr(importlib.import_module(module), name)()  # type: ignore[no-any-return]
     if isinstance(value, Mapping):
         if not value:
             raise ValueError(expected("reward", value, "a mapping of at least one reward name to its weight"))

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from textgym.core import Completion, Example, Split
+from textgym.metrics.base import Metric
 from textgym.rewards import Reward
 
 
@@ -22,8 +23,11 @@ class Task(ABC):
         min_new_tokens: Default number of tokens before the end token is allowed.
         difficulties: Levels from easiest to hardest.
         default_difficulty: The level that ``id`` means.
+        template: What a text of the user's own is put into, ``{prompt}`` standing for it.
+        distinct_prompts: Number of prompts that the default level can write where they are fewer than 100,000; else ``None``.
         random_score: Mean return of uniformly random allowed tokens, measured; normalised score 0.
         oracle_score: Mean return of ``oracle``, measured; normalised score 1.
+        base_score: Mean return of the bundled language model before any training, on held-out prompts, measured.
         turn_end: Text of the token with which the policy gives the word to the other speaker; ``None`` in tasks of one turn.
         max_reply_tokens: Room for all that the other speaker says in an episode, in tokens.
     """
@@ -34,8 +38,11 @@ class Task(ABC):
     min_new_tokens: ClassVar[int] = 0
     difficulties: ClassVar[tuple[str, ...]] = ("normal",)
     default_difficulty: ClassVar[str] = "normal"
+    template: ClassVar[str] = "{prompt}"
+    distinct_prompts: ClassVar[int | None] = None
     random_score: ClassVar[float]
     oracle_score: ClassVar[float]
+    base_score: ClassVar[float]
     turn_end: ClassVar[str | None] = None
     max_reply_tokens: ClassVar[int] = 0
 
@@ -54,6 +61,10 @@ class Task(ABC):
     @abstractmethod
     def reward(self) -> Reward:
         """The task's own reward."""
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """Further numbers worth looking at in an evaluation; the first ones are the usual ones of the field."""
+        return ()
 
     def is_success(self, completion: Completion) -> bool | None:
         """Whether a finished completion solves the task; ``None`` where the task has no such notion.
