@@ -14,6 +14,8 @@ import gymnasium as gym
 import numpy as np
 
 from textgym import TASKS, Task
+from textgym.rewards import REWARDS, as_reward
+from textgym.tasks.page import page_of
 
 DOCS = Path(__file__).parent
 FOLDER = DOCS / "environments"
@@ -22,12 +24,11 @@ RESULTS = DOCS.parent / "benchmarks" / "results" / "compare.json"
 
 def page(task: type[Task]) -> str:
     """The documentation page of a task, in Markdown."""
-    text = inspect.cleandoc(task.__doc__ or "")
-    title, _, body = text.partition("\n")
+    title, _, body = page_of(task).partition("\n")
     env = gym.make(task.id)
     rng = np.random.default_rng(0)
     examples = [task().sample(rng, task.default_difficulty) for _ in range(3)]
-    shown = "\n".join(f"> {e.prompt} **{task().oracle(e).strip()}**\n>" for e in examples)
+    shown = "\n\n".join(f"```text\n{e.prompt}⟩{task().oracle(e)}\n```" for e in examples)
     facts = [
         ("Make", f'`gym.make("{task.id}")`, `gym.make_vec("{task.id}", num_envs=…)`'),
         ("Action space", f"`{env.action_space}`"),
@@ -35,6 +36,7 @@ def page(task: type[Task]) -> str:
         ("Token budget", f"`max_new_tokens={task.max_new_tokens}`, `min_new_tokens={task.min_new_tokens}`"),
         ("Difficulties", ", ".join(f'`"{d}"`' for d in task.difficulties)),
         ("Score of random tokens", f"{task.random_score:.2f}"),
+        ("Score of the bundled model, untrained", f"{task.base_score:.2f}"),
         ("Score of the oracle", f"{task.oracle_score:.2f}"),
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in facts)
@@ -46,7 +48,7 @@ def page(task: type[Task]) -> str:
 |---|---|
 {table}
 
-Prompts, with what the oracle answers:
+Prompts, and behind `⟩` what the oracle writes:
 
 {shown}
 
@@ -58,10 +60,11 @@ def gallery() -> str:
     """The list of all environments, in Markdown."""
     rows = []
     for task in TASKS.values():
-        title = inspect.cleandoc(task.__doc__ or "").splitlines()[0]
-        rows.append(f"| [{task.id}]({task.id}.md) | {title} | {task.random_score:.2f} | {task.oracle_score:.2f} |")
+        title = page_of(task).splitlines()[0]
+        scores = " | ".join(f"{score:.2f}" for score in (task.random_score, task.base_score, task.oracle_score))
+        rows.append(f"| [{task.id}]({task.id}.md) | {title} | {scores} |")
     table = "\n".join(rows)
-    return f"# Environments\n\n| id | what the policy does | random | oracle |\n|---|---|---|---|\n{table}\n"
+    return f"# Environments\n\n| id | what the policy does | random | base | oracle |\n|---|---|---|---|---|\n{table}\n"
 
 
 def pages() -> dict[str, str]:
@@ -94,12 +97,32 @@ def performance() -> str:
     )
     table = "\n".join(lines)
     page = (DOCS / "performance.md").read_text(encoding="utf-8")
+    return _filled(page, "ratios", table)
+
+
+def rewards() -> str:
+    """The page on rewards, with the table of those that have a name."""
+    lines = ["| name | what | range | needs |", "|---|---|---|---|"]
+    for name in sorted(REWARDS):
+        reward = as_reward(name)
+        first = inspect.cleandoc(type(reward).__doc__ or "").split("\n\n")[0].replace("\n", " ")
+        first = re.sub(r":\w+:`([^`]*)`", r"`\1`", first).replace("``", "`").split(". ")[0].rstrip(".")
+        low, high = (f"{x:g}".replace("inf", "∞") for x in reward.range)
+        needs = "references" if getattr(reward, "needs_references", False) else ""
+        lines.append(f"| `{name}` | {first.replace('|', chr(92) + '|')} | [{low}, {high}] | {needs} |")
+    page = (DOCS / "rewards.md").read_text(encoding="utf-8")
+    return _filled(page, "rewards", "\n".join(lines))
+
+
+def _filled(page: str, mark: str, table: str) -> str:
+    """``page`` with the text between the marks replaced."""
     return re.sub(
-        r"(<!-- ratios.*?-->\n).*?(<!-- end -->)", lambda found: f"{found[1]}{table}\n{found[2]}", page, flags=re.S
+        rf"(<!-- {mark}.*?-->\n).*?(<!-- end -->)", lambda found: f"{found[1]}{table}\n{found[2]}", page, flags=re.S
     )
 
 
 if __name__ == "__main__":
+    (DOCS / "rewards.md").write_text(rewards(), encoding="utf-8")
     (DOCS / "performance.md").write_text(performance(), encoding="utf-8")
     FOLDER.mkdir(exist_ok=True)
     for name, text in pages().items():

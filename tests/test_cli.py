@@ -130,8 +130,9 @@ def test_info(cli, name):
     assert code == 0
     for piece in (
         "Observation Space",
-        "action space          Discrete(",
-        "sentiment - repetition, in [-2, 1]",
+        "action space",
+        "Discrete(",
+        "sentiment - repetition - slips, in [-3, 1]",
         "easy, normal, hard",
     ):
         assert piece in out

@@ -7,19 +7,9 @@ from pathlib import Path
 import pytest
 
 from textgym import TASKS
+from textgym.tasks.page import HEADINGS, page_of
 
 ROOT = Path(__file__).parent.parent
-HEADINGS = [
-    "Description",
-    "Action Space",
-    "Observation Space",
-    "Starting State",
-    "Rewards",
-    "Episode End",
-    "Information",
-    "Arguments",
-    "Version History",
-]
 
 
 def generator():
@@ -40,9 +30,30 @@ def test_ratios_on_the_page_are_those_of_the_results():
     assert text.count("×") > 10
 
 
+def test_rewards_on_the_page_are_those_of_the_code():
+    text = generator().rewards()
+    assert (ROOT / "docs" / "rewards.md").read_text() == text, "run: python docs/generate.py"
+    assert text.count("\n| `") > 30
+
+
+@pytest.mark.parametrize("page", ["rewards.md", "data.md"])
+def test_python_on_the_pages_runs(page, tmp_path, monkeypatch):
+    """Every block whose data set is not somewhere else."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("train", "dev", "test"):
+        (tmp_path / f"reviews.{name}.jsonl").write_text('{"prompt": "The film was"}\n')
+    (tmp_path / "reviews.jsonl").write_text('{"text": "I liked it.", "stars": "5"}\n')
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), flags=re.S)
+    namespace: dict = {}
+    for block in blocks:
+        if "dataset=" not in block:
+            exec(block.replace(".jsonl.gz", ".jsonl"), namespace)
+    assert len(blocks) >= 2
+
+
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.id)
-def test_docstring_has_gymnasiums_headings(task):
-    assert re.findall(r"^\s*## (.+)$", task.__doc__, flags=re.M) == HEADINGS
+def test_page_has_gymnasiums_headings(task):
+    assert re.findall(r"^## (.+)$", page_of(task), flags=re.M) == list(HEADINGS)
 
 
 def test_readme_code_runs(tmp_path, monkeypatch):

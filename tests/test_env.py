@@ -88,7 +88,7 @@ def test_observation_equals_left_padding_by_transformers():
 def test_model_reads_observation_as_it_reads_the_text():
     torch.manual_seed(0)
     size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    model = LlamaForCausalLM(LlamaConfig(**size, vocab_size=2048, initializer_range=0.3)).eval()
+    model = LlamaForCausalLM(LlamaConfig(**size, vocab_size=3072, initializer_range=0.3)).eval()
     env = gym.make("TextGen-Sentiment-v0").unwrapped
     obs, info = env.reset(seed=0)
     ids = env.setting.tokenizer.encode(info["prompt"])

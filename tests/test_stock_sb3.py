@@ -64,7 +64,7 @@ def test_maskable_ppo_never_takes_what_the_mask_forbids(env: Callable[[], Any]) 
     model = MaskablePPO("MultiInputPolicy", made, n_steps=8, batch_size=8, n_epochs=1, device="cpu", seed=0)
     vec_env: VecEnv = model.get_env()  # type: ignore[assignment]
     assert is_masking_supported(vec_env)
-    assert get_action_masks(vec_env).shape == (model.n_envs, 2048)
+    assert get_action_masks(vec_env).shape == (model.n_envs, 3072)
     model.learn(30, callback=actions)
     assert 0 not in actions.actions  # the padding token
     assert actions.infos
@@ -87,7 +87,7 @@ def test_masks_decide_where_few_tokens_are_allowed() -> None:
 
 @environments
 def test_stock_ppo_trains_our_policy(env: Callable[[], Any]) -> None:
-    policy_kwargs = {"model": tiny_gpt2(), "limits": Limits(2048, 1, 8, min_new_tokens=3, forbidden=(0, 7))}
+    policy_kwargs = {"model": tiny_gpt2(), "limits": Limits(3072, 1, 8, min_new_tokens=3, forbidden=(0, 7))}
     actions = Actions()
     settings: dict[str, Any] = {"n_steps": 8, "batch_size": 8, "n_epochs": 1, "device": "cpu", "seed": 0}
     model = PPO(CausalLMPolicy, env(), policy_kwargs=policy_kwargs, **settings)  # type: ignore[arg-type]

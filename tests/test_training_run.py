@@ -161,7 +161,7 @@ def test_evaluation_file(finished):
         assert measured["episodes"] == 15
         mean, low, high = measured["reward"]
         assert low <= mean <= high
-        assert set(measured["parts"]) == {"sentiment", "repetition"}
+        assert set(measured["parts"]) == {"sentiment", "repetition", "slips"}
         assert 0 < measured["distinct_1"] <= 1
         assert 2 < measured["length"] <= 8
         assert measured["perplexity"] > 1
@@ -245,7 +245,7 @@ def test_a_killed_run_resumes_and_equals_the_uninterrupted_one(finished, model_f
 def seq2seq_folder(model_folder, tmp_path_factory):
     folder = shutil.copytree(model_folder, tmp_path_factory.mktemp("seq2seq") / "t5")
     torch.manual_seed(0)
-    size = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "vocab_size": 2048}
+    size = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "vocab_size": 3072}
     T5ForConditionalGeneration(T5Config(**size, eos_token_id=EOS, decoder_start_token_id=0)).save_pretrained(folder)
     return folder
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import os
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from textgym.core import SPLITS, Example, Split, TextGymError, expected
+from textgym.core import SPLITS, Example, Split, expected
+from textgym.data.records import SPLIT_NAMES, PromptError, Reading, names_of
+from textgym.data.sources import Rows, local_rows
+from textgym.data.specs import dataset_examples
+from textgym.rewards import Reward
 from textgym.tasks import Task, split_of
 
-
-class PromptError(TextGymError, ValueError):
-    """Prompts cannot be read, or do not fit the environment."""
+__all__ = [
+    "FixedPrompts",
+    "GeneratedPrompts",
+    "PromptError",
+    "Prompts",
+    "at_level",
+    "check_references",
+    "known_difficulty",
+    "load_prompts",
+]
 
 
 class Prompts(ABC):
@@ -65,12 +72,11 @@ class FixedPrompts(Prompts, Sequence[Example]):
         return self.examples[index]
 
 
-_SPLIT_NAMES: dict[object, Split] = {**{s: s for s in SPLITS}, "validation": "dev", "valid": "dev"}
-"""What data sets call the splits."""
+def load_prompts(prompts: object, task: Task, split: Split, difficulty: str, dataset: object = None) -> Prompts:
+    """The prompts that ``prompts`` or ``dataset`` stands for.
 
-
-def load_prompts(prompts: object, task: Task, split: Split, difficulty: str) -> Prompts:
-    """The prompts that ``prompts`` stands for.
+    Texts and records of a user's own are put into ``task.template``, so that they look like the task's prompts;
+    :class:`Example` objects are taken as they are.
 
     Args:
         prompts: One of
@@ -78,116 +84,123 @@ def load_prompts(prompts: object, task: Task, split: Split, difficulty: str) -> 
             * ``None``: the task's own generator;
             * a list of texts, :class:`Example` or mappings with ``prompt`` and, if wanted, ``references`` and more
               (everything else becomes ``meta``); it is taken as the split asked for;
-            * the path of a JSON Lines file (``.jsonl``, also ``.jsonl.gz``) of such mappings. ``{split}`` in the path is
-              replaced by the split's name. Records that have a ``split`` are filtered by it; else the file is taken as
-              the split asked for;
+            * the path of a JSON Lines file (``.jsonl``, also ``.jsonl.gz``) of such mappings, of a Parquet file, or of a
+              folder that ``datasets`` saved. ``{split}`` in the path is replaced by the split's name. Records that have a
+              ``split`` are filtered by it; else the file is taken as the split asked for;
             * a Hugging Face ``Dataset`` (taken as the split asked for) or ``DatasetDict`` (its ``train``,
               ``dev``/``validation``, ``test``);
-            * a mapping ``{"path": ..., "columns": {"prompt": "text"}, "prompt_words": 6}``: a file with other column
-              names, of whose prompts only the first words are taken;
+            * a mapping ``{"path": ..., "columns": {"prompt": "text", "stars": "rating"}, "prompt_words": 6, "template":
+              "{prompt} Label:", "labels": ["bad", "good"]}``: a file with other column names, of whose prompts
+              only the first words are taken, with a template of its own, and with numbers for references; everything but
+              ``path`` may be left out. Columns may be nested, see :func:`textgym.data.records.value_at`;
             * a mapping of split names to any of the above; or a :class:`Prompts`.
         task: Writes the prompts where none are given.
         split: ``"train"``, ``"dev"`` or ``"test"``.
         difficulty: Level of the generator.
+        dataset: A data set, see :func:`textgym.data.specs.dataset_examples`.
 
     Raises:
         PromptError: A file that cannot be read, a missing column, an empty or ill-typed prompt, no prompts at all.
         TypeError: Something else.
+        ValueError: Both ``prompts`` and ``dataset``.
     """
+    if dataset is not None:
+        if prompts is not None:
+            raise ValueError(expected("prompts", prompts, f"None where a dataset is given ({dataset!r})"))
+        return _of_split(enumerate(dataset_examples(dataset, task.template, split)), Reading(), split, f"{dataset!r}")
     if prompts is None:
         return GeneratedPrompts(task, split, difficulty)
     if isinstance(prompts, Prompts):
         return prompts
+    reading = Reading(template=task.template)
     if isinstance(prompts, (str, Path)):
-        return _fixed(_read_lines(prompts, split), {}, None, split, origin=str(prompts))
+        return _of_split(local_rows(prompts, split), reading, split, str(prompts))
     if isinstance(prompts, Mapping):
         if "path" in prompts:
-            return _from_mapping(prompts, split)
-        names = [name for name, means in _SPLIT_NAMES.items() if means == split]
-        found = next((name for name in names if name in prompts), None)
+            return _from_mapping(prompts, task, split)
+        found = next((name for name in names_of(split) if name in prompts), None)
         if found is None:
             raise PromptError(
                 expected("prompts", sorted(map(str, prompts)), f"a mapping with 'path', or with the split {split!r}")
             )
         return load_prompts(prompts[found], task, split, difficulty)
     if isinstance(prompts, Iterable) and not hasattr(prompts, "columns"):  # a data frame would give its columns' names
-        return _fixed(enumerate(prompts), {}, None, split, origin="prompts")
+        return _of_split(enumerate(prompts), reading, split, "prompts")
     raise TypeError(expected("prompts", prompts, "None, a list, the path of a JSON Lines file, a dataset or a mapping"))
 
 
-def _from_mapping(spec: Mapping[str, Any], split: Split) -> FixedPrompts:
-    known = {"path", "columns", "prompt_words"}
+def _from_mapping(spec: Mapping[str, Any], task: Task, split: Split) -> FixedPrompts:
+    known = {"path", "columns", "labels", "prompt_words", "template"}
     if unknown := set(spec) - known:
         raise PromptError(expected("prompts", sorted(map(str, unknown)), f"a mapping with keys among {sorted(known)}"))
-    words = spec.get("prompt_words")
-    if words is not None and (isinstance(words, bool) or not isinstance(words, int) or words < 1):
-        raise PromptError(expected("prompt_words", words, "None or a whole number of at least 1"))
-    columns = spec.get("columns", {})
-    if not isinstance(columns, Mapping) or set(columns) - {"prompt", "references"}:
-        raise PromptError(expected("columns", columns, "a mapping of 'prompt' and 'references' to column names"))
-    return _fixed(_read_lines(spec["path"], split), columns, words, split, origin=str(spec["path"]))
+    reading = Reading.of(spec, task.template)
+    return _of_split(local_rows(spec["path"], split), reading, split, str(spec["path"]))
 
 
-def _read_lines(path: str | Path, split: Split) -> Iterator[tuple[int, Any]]:
-    file = Path(str(path).replace("{split}", split))
-    if not os.path.isfile(file):  # not `file.is_file()`, which raises where a text is too long for a path
-        raise PromptError(f"Expected `prompts` to be the path of a JSON Lines file, but there is no file {str(file)!r}")
-    opener = gzip.open if file.suffix == ".gz" else open
-    try:
-        with opener(file, "rt", encoding="utf-8-sig") as lines:  # editors on Windows may begin a file with a mark
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    try:
-                        yield number, json.loads(line)
-                    except json.JSONDecodeError as error:
-                        raise PromptError(f"Line {number} of {str(file)!r} is not JSON: {error}") from error
-    except UnicodeDecodeError as error:
-        raise PromptError(f"{str(file)!r} is not UTF-8 text: {error}") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise PromptError(f"Could not read {str(file)!r}: {error}") from error
-
-
-def _fixed(
-    records: Iterable[tuple[int, Any]], columns: Mapping[str, str], words: int | None, split: Split, *, origin: str
-) -> FixedPrompts:
+def _of_split(rows: Rows, reading: Reading, split: Split, origin: str) -> FixedPrompts:
+    """The examples of the rows that belong to ``split``: those that say so, and those that say nothing."""
     examples = []
-    for number, record in records:
+    for number, row in rows:
         where = f"record {number} of {origin}"
-        example = _example(record, columns, where)
+        example = reading.example(row, where)
         wanted = example.meta.get("split")
-        if wanted is not None and wanted not in list(_SPLIT_NAMES):  # a list: what came need not be hashable
+        if wanted is not None and wanted not in list(SPLIT_NAMES):  # a list: what came need not be hashable
             raise PromptError(f"{where}: " + expected("split", wanted, f"one of {SPLITS}"))
-        if wanted is not None and _SPLIT_NAMES[wanted] != split:
-            continue
-        if words is not None:
-            start = " ".join(example.prompt.split()[:words])
-            example = Example(start, example.references, example.meta)
-        examples.append(example)
+        if wanted is None or SPLIT_NAMES[wanted] == split:
+            examples.append(example)
     if not examples:
         raise PromptError(f"Expected at least one prompt for the split {split!r}, but {origin} has none")
     return FixedPrompts(tuple(examples))
 
 
-def _example(record: Any, columns: Mapping[str, str], where: str) -> Example:
-    if isinstance(record, Example):
-        example = record
-    elif isinstance(record, str):
-        example = Example(record)
-    elif isinstance(record, Mapping):
-        fields = dict(record)
-        prompt_column, references_column = columns.get("prompt", "prompt"), columns.get("references", "references")
-        if prompt_column not in fields:
-            raise PromptError(f"{where} has no column {prompt_column!r}, only {sorted(map(str, fields))}")
-        if "references" in columns and references_column not in fields:
-            raise PromptError(f"{where} has no column {references_column!r}, only {sorted(map(str, fields))}")
-        prompt = fields.pop(prompt_column)
-        references = fields.pop(references_column, ())
-        references = (references,) if isinstance(references, str) else references
-        if not isinstance(references, (list, tuple)) or not all(isinstance(r, str) for r in references):
-            raise PromptError(f"{where}: " + expected("references", references, "a text or a list of texts"))
-        example = Example(prompt, tuple(references), fields)
-    else:
-        raise PromptError(f"{where}: " + expected("prompt", record, "a text, an Example or a mapping with 'prompt'"))
-    if not isinstance(example.prompt, str) or not example.prompt.strip():
-        raise PromptError(f"{where}: " + expected("prompt", example.prompt, "a text that is not empty"))
-    return example
+def known_difficulty(task: Task, level: object) -> str:
+    """``level``, if it is one of the task's.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(level, str) or level not in task.difficulties:
+        raise ValueError(expected("difficulty", level, f"one of {task.difficulties}"))
+    return level
+
+
+def at_level(prompts: Prompts, level: str) -> GeneratedPrompts:
+    """The prompts of another level of the same task and split.
+
+    Raises:
+        ValueError: Not a level of the task.
+        PromptError: ``prompts`` do not come from the task's generator.
+    """
+    if not isinstance(prompts, GeneratedPrompts):
+        raise PromptError(
+            f"Expected prompts that the task's generator writes, as only they have levels of difficulty, actual: a "
+            f"{type(prompts).__name__}"
+        )
+    return replace(prompts, difficulty=known_difficulty(prompts.task, level))
+
+
+def check_references(reward: Reward, examples: Sequence[Example]) -> None:
+    """Makes sure that every example has references if a part of the reward compares with them.
+
+    Raises:
+        PromptError: One has none; the message names reward and prompt.
+    """
+    lacking = next((example for example in examples if not example.references), None)
+    if lacking is None:
+        return
+    for part in _leaves(reward):
+        if getattr(part, "needs_references", False):
+            raise PromptError(
+                f"Reward {part.name!r} compares with references, but the prompt {lacking.prompt!r} has none"
+            )
+
+
+def _leaves(reward: Reward) -> Iterator[Reward]:
+    """The rewards that a sum, a product or a reward around another is made of."""
+    parts = [part for _, part in getattr(reward, "terms", ())]
+    parts += [getattr(reward, name, None) for name in ("left", "right", "reward")]
+    inner = [part for part in parts if isinstance(part, Reward)]
+    for part in inner:
+        yield from _leaves(part)
+    if not inner:
+        yield reward

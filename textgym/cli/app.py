@@ -15,6 +15,7 @@ import textgym
 from textgym.cli.evaluate import evaluate_run
 from textgym.cli.options import make_console
 from textgym.cli.play import play
+from textgym.cli.rate import rate
 from textgym.cli.show import info, list_tasks
 from textgym.cli.train import train
 from textgym.core import TextGymError
@@ -33,6 +34,7 @@ app.command("info")(info)
 app.command("sample")(play)
 app.command("train")(train)
 app.command("eval")(evaluate_run)
+app.command("rate")(rate)
 
 
 def _version(asked: bool) -> None:

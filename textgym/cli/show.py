@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from typing import Any
 
@@ -15,9 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from textgym.cli.options import EnvId, environment_id, make_console
-from textgym.core import Completion, TextGymError
+from textgym.core import TextGymError
 from textgym.prompts import load_prompts
 from textgym.tasks import TASKS, Task
+from textgym.tasks.page import page_of
+from textgym.tokenization import load_tokenizer
 
 _EXAMPLES = 3
 
@@ -28,16 +29,20 @@ def list_tasks() -> None:
     table.add_column("id", no_wrap=True, style="bold")
     table.add_column("task, difficulties")
     table.add_column("random", justify="right")
+    table.add_column("base", justify="right")
     table.add_column("oracle", justify="right")
     for cls in TASKS.values():
-        first = (inspect.getdoc(cls) or "").splitlines()[0].rstrip(".")
+        first = page_of(cls).splitlines()[0].rstrip(".")
         levels = ", ".join(f"{level}*" if level == cls.default_difficulty else level for level in cls.difficulties)
         about = Text.assemble(first, "\n", (levels, "dim"))
-        table.add_row(cls.id, about, f"{cls.random_score:.2f}", f"{cls.oracle_score:.2f}")
+        scores = (cls.random_score, cls.base_score, cls.oracle_score)
+        table.add_row(cls.id, about, *(f"{score:.2f}" for score in scores))
     console = make_console()
     console.print(table)
     console.print(
-        "\n* the default; random, oracle: mean return of random tokens, of the best known answer", style="dim"
+        "\n* the default; random, base, oracle: mean return of random tokens, of the bundled model untrained, of the best "
+        "known answer",
+        style="dim",
     )
     console.print("`textgym info ID` describes one, `textgym sample ID --policy oracle` plays it.", style="dim")
 
@@ -51,11 +56,11 @@ def info(env_id: EnvId) -> None:
     console = make_console()
     env = gym.make(task.id, split="dev", disable_env_checker=True)
     console.print(Panel(Text(task.id, justify="center"), style="bold"))
-    page = re.sub(r":\w+:(?=`)", "", inspect.getdoc(type(task)) or "")  # Sphinx's roles mean nothing to Markdown
+    page = re.sub(r":\w+:(?=`)", "", page_of(type(task)))  # Sphinx's roles mean nothing to Markdown
     console.print(Markdown(page + "\n\n## Defaults"))
     console.print(_defaults(task, env))
     console.print(Markdown("\n## Examples\n\nOf the `dev` split, answered by the oracle."))
-    for example in _examples(task, env.unwrapped.setting):  # type: ignore[attr-defined]
+    for example in _examples(task, env):
         console.print()
         console.print(example)
     console.print(f'\nmake it:     gym.make("{task.id}")')
@@ -75,7 +80,7 @@ def _defaults(task: Task, env: gym.Env[Any, Any]) -> Table:
         ("max_new_tokens", str(task.max_new_tokens)),
         ("min_new_tokens", str(task.min_new_tokens)),
         ("difficulty", f"{task.default_difficulty}, of {', '.join(task.difficulties)}"),
-        ("random, oracle score", f"{task.random_score:.2f}, {task.oracle_score:.2f}"),
+        ("scores", f"random {task.random_score:.2f}, base {task.base_score:.2f}, oracle {task.oracle_score:.2f}"),
     ]
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for label, value in rows:
@@ -83,19 +88,23 @@ def _defaults(task: Task, env: gym.Env[Any, Any]) -> Table:
     return table
 
 
-def _examples(task: Task, setting: Any) -> list[Table]:
+def _examples(task: Task, env: gym.Env[Any, Any]) -> list[Table]:
+    tokenizer = load_tokenizer()
     rng = np.random.default_rng(0)
     prompts = load_prompts(None, task, "dev", task.default_difficulty)
     tables = []
     for _ in range(_EXAMPLES):
         example = prompts.draw(rng)
-        answer = task.oracle(example)
-        ids = (*setting.tokenizer.encode(answer), setting.tokenizer.eos_token_id)
-        completion = Completion(example.prompt, answer, example.references, example.meta, ids, "stop", answer)
-        score = float(setting.reward([completion])[0])
+        env.reset(options={"example": example})
+        score, count, ended = 0.0, 0, False
+        last: dict[str, Any] = {}
+        for token in (*tokenizer.encode(task.oracle(example)), tokenizer.eos_token_id):
+            if not ended:
+                _, reward, ended, _, last = env.step(token)
+                score, count = score + float(reward), count + 1
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_row("prompt", Text(example.prompt, "dim"))
-        table.add_row("oracle", Text(answer.strip(), "bold green"))
-        table.add_row("reward", f"{score:+.2f}, with {len(ids)} tokens")
+        table.add_row("oracle", Text(str(last.get("transcript", last["completion"])).strip(), "bold green"))
+        table.add_row("reward", f"{score:+.2f}, with {count} tokens")
         tables.append(table)
     return tables

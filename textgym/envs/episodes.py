@@ -20,7 +20,7 @@ from gymnasium import spaces
 
 from textgym.core import SPLITS, Completion, Example, FinishReason, TextGymError, expected, whole_number
 from textgym.envs.scoring import Columns
-from textgym.prompts import FixedPrompts, PromptError, Prompts, load_prompts
+from textgym.prompts import FixedPrompts, PromptError, Prompts, check_references, known_difficulty, load_prompts
 from textgym.rewards import Reward, as_reward, checked_scores
 from textgym.tasks import Task, make_task
 from textgym.tokenization import TextTokenizer, load_tokenizer
@@ -75,6 +75,8 @@ class Setting:
             "finish_reason": [c.finish_reason for c in completions],
             "is_success": [self.is_success(c) for c in completions],
         }
+        if self.task.turn_end is not None:
+            infos["transcript"] = [c.transcript for c in completions]
         for name, scores in parts.items():
             infos[f"reward/{name}"] = np.asarray(scores, dtype=np.float64).tolist()
         return rewards, infos
@@ -105,7 +107,7 @@ class Setting:
             if not 0 < len(ids) <= self.max_prompt_tokens:
                 raise PromptError(
                     f"Expected a prompt of 1 to max_prompt_tokens={self.max_prompt_tokens} tokens, "
-                    f"actual: {len(ids)} tokens in {text!r}"
+                    f"actual: {len(ids)} tokens in {text if len(text) <= 200 else text[:197] + '...'!r}"
                 )
         return [known[e.prompt].tolist() if e.prompt in known else encoded[e.prompt] for e in examples]
 
@@ -120,6 +122,7 @@ def make_setting(
     max_new_tokens: int | None = None,
     min_new_tokens: int | None = None,
     difficulty: str | None = None,
+    dataset: object = None,
 ) -> Setting:
     """Checks the arguments of an environment and puts them together; see :class:`textgym.envs.TextGenEnv` for them.
 
@@ -129,9 +132,7 @@ def make_setting(
     task = make_task(task)
     if split not in SPLITS:
         raise ValueError(expected("split", split, f"one of {SPLITS}"))
-    difficulty = task.default_difficulty if difficulty is None else difficulty
-    if difficulty not in task.difficulties:
-        raise ValueError(expected("difficulty", difficulty, f"one of {task.difficulties}"))
+    difficulty = known_difficulty(task, task.default_difficulty if difficulty is None else difficulty)
     most_prompt = whole_number(
         "max_prompt_tokens", task.max_prompt_tokens if max_prompt_tokens is None else max_prompt_tokens, 1
     )
@@ -150,7 +151,7 @@ def make_setting(
         ends_turn[_token_ids(text_tokenizer, (task.turn_end,))] = True
     setting = Setting(
         task=task,
-        prompts=load_prompts(prompts, task, split, difficulty),
+        prompts=load_prompts(prompts, task, split, difficulty, dataset),
         tokenizer=text_tokenizer,
         reward=task.reward() if reward is None else as_reward(reward),
         own_reward=reward is None,
@@ -162,6 +163,7 @@ def make_setting(
     )
     if isinstance(setting.prompts, FixedPrompts):
         texts = list(setting.prompts.examples)  # a prompt that is too long is reported now, not in a week
+        check_references(setting.reward, texts)
         ids = (np.array(found, dtype=np.int32) for found in setting.encode_prompts(texts))
         setting = replace(setting, known_prompts={e.prompt: i for e, i in zip(texts, ids, strict=True)})
     return setting
@@ -183,6 +185,11 @@ class Episodes:
         self.examples: list[Example] = [Example("")] * n
         self._finish = np.zeros(n, dtype=np.int8)  # indices of _FINISH_REASONS
         self._potentials = np.zeros(n, dtype=np.float32)
+
+    def change(self, **changes: Any) -> Setting:
+        """Puts other parts into the setting, for the episodes that begin from now on; returns it."""
+        self.setting = replace(self.setting, **changes)
+        return self.setting
 
     def begin(self, slots: IntArray, examples: Sequence[Example]) -> None:
         """Starts new episodes in ``slots`` from ``examples``.

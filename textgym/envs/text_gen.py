@@ -9,8 +9,18 @@ import numpy as np
 from gymnasium import spaces
 
 from textgym.core import TextGymError, expected
-from textgym.envs.episodes import BoolArray, Episodes, Observation, check_actions, make_setting, start_from
+from textgym.envs.attached import Attached, with_attached, without_attached
+from textgym.envs.episodes import (
+    BoolArray,
+    Episodes,
+    Observation,
+    check_actions,
+    make_setting,
+    start_from,
+)
+from textgym.prompts import at_level
 from textgym.rendering import View, make_renderer
+from textgym.rewards import Shaped
 from textgym.tasks import Task
 
 _SLOT = np.array([0])
@@ -46,6 +56,7 @@ class TextGenEnv(gym.Env[Observation, int]):
         min_new_tokens: int | None = None,
         difficulty: str | None = None,
         render_mode: str | None = None,
+        dataset: object = None,
     ) -> None:
         """Makes the environment; usually called by ``gym.make``.
 
@@ -62,6 +73,10 @@ class TextGenEnv(gym.Env[Observation, int]):
             difficulty: Level of the task's generator, see the task's page.
             render_mode: ``"human"`` (the text grows in the terminal), ``"ansi"`` (a string), ``"rgb_array"`` (a picture
                 of shape ``(H, W, 3)``, uint8) or ``None``.
+            dataset: In place of ``prompts``, a data set of the Hugging Face Hub or a copy of it on this machine: ``"hub:imdb"``
+                (a preset), ``"hub:owner/name"``, or a mapping such as ``{"preset": "imdb", "path": "imdb/{split}.jsonl"}``
+                that JSON can hold, see :func:`textgym.data.specs.dataset_examples`. Where its prompts are longer than
+                ``max_prompt_tokens``, ``"prompt_words"`` in the mapping shortens them.
 
         Raises:
             ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.
@@ -69,13 +84,23 @@ class TextGenEnv(gym.Env[Observation, int]):
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(expected("render_mode", render_mode, f"None or one of {self.metadata['render_modes']}"))
         self.setting = make_setting(
-            task, split, prompts, tokenizer, reward, max_prompt_tokens, max_new_tokens, min_new_tokens, difficulty
+            task,
+            split,
+            prompts,
+            tokenizer,
+            reward,
+            max_prompt_tokens,
+            max_new_tokens,
+            min_new_tokens,
+            difficulty,
+            dataset,
         )
         self.render_mode = render_mode
         self.observation_space: spaces.Dict = self.setting.observation_space()  # type: ignore[assignment]
         self.action_space: spaces.Discrete = spaces.Discrete(self.setting.tokenizer.vocab_size)  # type: ignore[assignment]
         self._episodes = Episodes(self.setting, 1)
-        self._running = self._held = False
+        self._begun = self._running = self._held = False
+        self._attached: dict[str, Attached] = {}
         self._last_reward = 0.0
         self._renderer = make_renderer(render_mode)
 
@@ -95,7 +120,7 @@ class TextGenEnv(gym.Env[Observation, int]):
         asked = start_from(options, "example", 1)
         example = asked[0] if asked else self.setting.prompts.draw(self.np_random)
         self._episodes.begin(_SLOT, [example])
-        self._running, self._held, self._last_reward = True, False, 0.0
+        self._begun, self._running, self._held, self._last_reward = True, True, False, 0.0
         if self.render_mode == "human":
             self.render()
         return self._observe(), {"prompt": example.prompt}
@@ -137,13 +162,44 @@ class TextGenEnv(gym.Env[Observation, int]):
         """
         self._held = True
 
+    def set_difficulty(self, level: str) -> None:
+        """Draws the prompts of the episodes to come from another level of the task; the random generator stays where it is.
+
+        Raises:
+            ValueError: Not a level of the task.
+            PromptError: The prompts are not those of the task's generator.
+        """
+        self.setting = self._episodes.change(prompts=at_level(self.setting.prompts, level))
+
+    def shape_reward(self, potential: object = None, gamma: float = 1.0) -> None:
+        """Pays the reward step by step, see :class:`textgym.rewards.Shaped`; only before the first ``reset``.
+
+        Raises:
+            TextGymError: An episode has begun: its first part would go unpaid.
+            ValueError, TypeError: See :class:`textgym.rewards.Shaped`.
+        """
+        if self._begun:
+            raise TextGymError("Expected `shape_reward` before the first `reset`")
+        self.setting = self._episodes.change(reward=Shaped(self.setting.reward, potential, gamma))
+
+    def attach(self, name: str, part: Attached) -> None:
+        """Makes the state of ``part`` (of a wrapper) belong to that of the environment, under ``name``.
+
+        So it is saved and put back by whoever saves the environment's, also where that sees ``env.unwrapped`` only.
+        """
+        self._attached[name] = part
+
     def get_state(self) -> dict[str, Any]:
-        """The state of the random generator, which decides all episodes to come; JSON-able."""
-        return dict(self.np_random.bit_generator.state)
+        """The state of the random generator, which decides all episodes to come, and of attached parts; JSON-able."""
+        return with_attached(dict(self.np_random.bit_generator.state), self._attached)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Puts back what :meth:`get_state` gave; the next ``reset`` draws what it would have drawn then."""
-        self.np_random.bit_generator.state = state
+        """Puts back what :meth:`get_state` gave; the next ``reset`` draws what it would have drawn then.
+
+        Raises:
+            TextGymError: The state has that of a part which is not attached.
+        """
+        self.np_random.bit_generator.state = without_attached(state, self._attached)
 
     def render(self) -> Any:
         """Shows the episode as ``render_mode`` says: a string, a picture, or (``"human"``) printed and ``None``."""

@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from textgym.core import Example, TextGymError, expected, whole_number
+from textgym.envs.attached import Attached, with_attached, without_attached
 from textgym.envs.episodes import (
     BoolArray,
     Episodes,
@@ -24,7 +25,9 @@ from textgym.envs.episodes import (
 )
 from textgym.envs.scoring import BackgroundScorer, Columns
 from textgym.envs.text_gen import view
+from textgym.prompts import at_level
 from textgym.rendering import make_renderer
+from textgym.rewards import Shaped
 from textgym.tasks import Task
 
 Array = npt.NDArray[Any]
@@ -57,6 +60,7 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
         render_mode: str | None = None,
         group_size: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        dataset: object = None,
     ) -> None:
         """Makes the environment; usually called by ``gym.make_vec``.
 
@@ -77,6 +81,7 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
             autoreset_mode: ``"NextStep"`` (the step after an end resets: its action is ignored, its reward 0),
                 ``"SameStep"`` (an end resets at once) or ``"Disabled"`` (the caller resets, with
                 ``reset(options={"reset_mask": mask})``, or lets a slot rest with :meth:`hold`).
+            dataset: See :class:`textgym.envs.TextGenEnv`.
 
         Raises:
             ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.
@@ -96,7 +101,16 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
                 expected("autoreset_mode", autoreset_mode, f"one of {[m.value for m in AutoresetMode]}")
             ) from None
         self.setting = make_setting(
-            task, split, prompts, tokenizer, reward, max_prompt_tokens, max_new_tokens, min_new_tokens, difficulty
+            task,
+            split,
+            prompts,
+            tokenizer,
+            reward,
+            max_prompt_tokens,
+            max_new_tokens,
+            min_new_tokens,
+            difficulty,
+            dataset,
         )
         self.autoreset_mode = mode
         self.metadata = {**self.metadata, "autoreset_mode": mode}
@@ -114,6 +128,7 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
         self._returns = np.zeros(self.num_envs, dtype=np.float32)
         self._renderer = make_renderer(render_mode)
         self._scorer: BackgroundScorer | None = None
+        self._attached: dict[str, Attached] = {}
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
@@ -126,6 +141,11 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
         """The seed of every slot's generator."""
         self._ensure_generators()
         return tuple(self._seeds)
+
+    @property
+    def written(self) -> IntArray:
+        """Number of tokens that the policy has written in every slot's episode, shape ``(n,)``."""
+        return self._episodes.written.copy()
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
@@ -244,19 +264,36 @@ class TextGenVectorEnv(VectorEnv[Observation, Array, Array]):
             for i, slot in enumerate(slots)
         }
 
+    def set_difficulty(self, level: str) -> None:
+        """See :meth:`textgym.envs.TextGenEnv.set_difficulty`; running episodes go on as they are."""
+        self.setting = self._episodes.change(prompts=at_level(self.setting.prompts, level))
+
+    def shape_reward(self, potential: object = None, gamma: float = 1.0) -> None:
+        """See :meth:`textgym.envs.TextGenEnv.shape_reward`."""
+        if self._begun:
+            raise TextGymError("Expected `shape_reward` before the first `reset`")
+        self.setting = self._episodes.change(reward=Shaped(self.setting.reward, potential, gamma))
+
+    def attach(self, name: str, part: Attached) -> None:
+        """See :meth:`textgym.envs.TextGenEnv.attach`; the state of the first slot has that of the part."""
+        self._attached[name] = part
+
     def get_state(self) -> list[dict[str, Any]]:
-        """The state of every slot's random generator, which decides all episodes to come; JSON-able."""
-        return [dict(generator.bit_generator.state) for generator in self.np_random]
+        """The state of every slot's random generator, which decides all episodes to come, and of attached parts; JSON-able."""
+        first, *others = (dict(generator.bit_generator.state) for generator in self.np_random)
+        return [with_attached(first, self._attached), *others]
 
     def set_state(self, states: Sequence[dict[str, Any]]) -> None:
         """Puts back what :meth:`get_state` gave; the next ``reset`` draws what it would have drawn then.
 
         Raises:
             ValueError: Not one state a slot.
+            TextGymError: The state has that of a part which is not attached.
         """
         if len(states) != self.num_envs:
             raise ValueError(f"Expected {self.num_envs} states, one a slot, actual: {len(states)}")
-        for generator, state in zip(self.np_random, states, strict=True):
+        plain = [without_attached(states[0], self._attached), *states[1:]]
+        for generator, state in zip(self.np_random, plain, strict=True):
             generator.bit_generator.state = state
 
     def render(self) -> tuple[Any, ...] | None:

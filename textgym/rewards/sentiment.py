@@ -24,11 +24,12 @@ class Sentiment(Reward):
 
     def __call__(self, completions: Sequence[Completion]) -> Scores:
         """See :meth:`Reward.__call__`."""
-        return np.array([_compound(c.text) for c in completions], dtype=np.float32)
+        return np.array([tone(c.text) for c in completions], dtype=np.float32)
 
 
 @functools.lru_cache(maxsize=8192)  # a reward, and the success that is judged by it, score the same text
-def _compound(text: str) -> float:
+def tone(text: str) -> float:
+    """VADER's compound score of ``text``, in [-1, 1]."""
     return float(_analyzer().polarity_scores(text)["compound"])
 
 

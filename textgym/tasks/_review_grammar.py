@@ -208,6 +208,32 @@ I would give it {score0}.
 On the whole, {score0}.
 """
 
+# Negated words, and "although" or "but" without a change of opinion: what a count of good and bad words gets wrong.
+TURNED = """
+There *be nothing {!sure_adj} about the {part}.
+There *be nothing {!sure_adj} about the {parts}.
+Nobody could call the {part} {!sure_adj}.
+Nobody could call the {parts} {!sure_adj}.
+Not one of the {parts} *be {!sure_adj}.
+The {part} *be never {!sure_adj}.
+The {parts} **be never {!sure_adj}.
+The {part} *be anything but {!sure_adj}.
+The {parts} **be anything but {!sure_adj}.
+At no point *be the {part} {!sure_adj}.
+The {part} *be not only {sure_adj} but also {sure_adj}.
+The {parts} **be not only {sure_adj} but also {sure_adj}.
+Although I saw it {where}, I {liked} the {part}.
+Although I had read the novel first, I {liked} the {parts}.
+I watched it {where}, but I {liked} it.
+"""
+
+SURE_ADJECTIVES = {
+    "+": """good; great; funny; clever; convincing; exciting; interesting; beautiful; impressive; memorable; enjoyable;
+        original; entertaining; charming; brilliant; wonderful; excellent; amusing; fascinating; satisfying""",
+    "-": """bad; boring; dull; weak; annoying; poor; clumsy; confusing; tedious; stupid; lame; ugly; terrible; awful;
+        disappointing; lazy; ridiculous; pointless; tiresome; dreadful""",
+}
+
 # ---- the expander ---------------------------------------------------------------------------------------------------
 
 _PAST = {
@@ -260,13 +286,32 @@ def _tables(past: bool) -> dict[str, list[str]]:
         if name.startswith("vp"):
             plural = [filler.replace("*", "**").replace("^", "their") for filler in fillers]
             tables["vps" + name[2:]] = [_prepare(filler, past) for filler in plural]
-    for name, forms in (("one", ONE_OPINION), ("two", TWO_OPINIONS), ("plain", PLAIN)):
+    for name, forms in (("one", ONE_OPINION), ("two", TWO_OPINIONS), ("plain", PLAIN), ("turned", TURNED)):
         tables[name] = [_prepare(form, past) for form in forms.strip().splitlines()]
+    for name in ("one", "two", "plain"):
+        tables["sure_" + name] = [form for form in tables[name] if not _UNSURE_FORM.search(form)]
+    for opinion, words in SURE_ADJECTIVES.items():
+        tables["sure_adj" + opinion] = [word.strip() for word in words.split(";")]
     tables["any_genre"] = tables["genre"]
     for opinion in "+-":
         tables["long_adj" + opinion] = [word for word in tables["adj" + opinion] if len(word) > 7 and word.isalpha()]
     return tables
 
+
+# Sentence forms whose sign a reader may doubt (others' opinions, expectations, comparisons, half-hearted words), and those
+# with names and titles, which make a text long.
+_UNSURE_FORM = re.compile(
+    "{(actor|name|director|title|score.?|adj0|vp0|thing|!thing|!raved|maker)}|My {relative}.i {!liked}|even {better}"
+    "|did not|equally|expected|If you|less|Not every|Set in"
+)
+# Words that may as well describe what a film is about as what it is worth.
+_UNSURE_WORD = re.compile(
+    r"""\b(abusive|ambitious|anger|arrogant|bitter|bold|bored|brutal|cheap|cool|crude|cruel|cynical|damaging|dead|depressing
+    |despair|disturbing|failed|fearless|gloom|gloomy|grim|hateful|heartless|heroic|horrific|horrifying|hurtful|lost|nasty
+    |natural|nervous|overact|overacted|overacts|precise|punishing|relaxed|shy|sickening|silly|smug|strange|tense|tired|tragic
+    |uncomfortable|understated|vicious|violence)\b""",
+    re.VERBOSE,
+)
 
 _TABLES = (_tables(past=False), _tables(past=True))
 _PRAISE = {name: [_prepare(entry.strip(), True) for entry in entries.split(";")] for name, entries in PRAISE.items()}
@@ -421,6 +466,35 @@ def write_review(rng: np.random.Generator, polarity: str | None = None) -> Revie
     review = _finish(sentences, polarity)
     usable = any(4 <= cut.words <= 14 for cut in review.cuts)
     return review if usable else write_review(rng, polarity)
+
+
+def write_opinions(rng: np.random.Generator, kinds: Sequence[str]) -> str:
+    """Write a short text, one sentence for each of ``kinds``, of whose opinions a reader can be certain.
+
+    Args:
+        rng: The only source of randomness.
+        kinds: ``"+"`` and ``"-"`` (praise, blame), ``"0"`` (a fact), ``"mixed"`` (praise and blame in one sentence),
+            ``"turned+"`` and ``"turned-"`` (praise and blame by negation, or after an "although").
+    """
+    writer = _Writer(rng, _TABLES[int(rng.random() < 0.6)])
+    sentences: list[str] = []
+    facts: set[str] = set()
+    seen: set[str] = set()
+    for kind in kinds:
+        opinion = "+-"[writer.random() < 0.5] if kind == "mixed" else kind[-1]
+        name = {"mixed": "sure_two", "0": "sure_plain"}.get(kind, "turned" if len(kind) > 1 else "sure_one")
+        while True:
+            form = writer.pick(name)
+            stated = {fact for fact in _ONCE if fact in form}
+            sentence = writer.expand(form, opinion)
+            content = [word for word in _CONTENT.findall(sentence) if word not in _COMMON]
+            repeats = stated & facts or len(set(content)) < len(content) or not seen.isdisjoint(content)
+            if not repeats and sentence.count(" ") < 12 and not _UNSURE_WORD.search(sentence):
+                facts |= stated
+                seen.update(content)
+                sentences.append(sentence)
+                break
+    return _finish(sentences, "mixed").text
 
 
 def _finish(sentences: Sequence[str], polarity: str) -> Review:

@@ -30,7 +30,7 @@ from textgym_agents.pretrain import corpus
 from textgym_agents.pretrain.corpus import END, END_ID, PAD, PAD_ID
 from textgym_agents.pretrain.measure import card, measure, next_token_loss
 
-VOCABULARY = 2048
+VOCABULARY = 3072
 POSITIONS = 512
 SINGLE_TOKENS = "äöüÄÖÜß" + "[](){}<>|=+-*/.,:;!?\"'#%&@_$" + "\n" + "0123456789"
 """Characters that must be one token each."""
@@ -182,7 +182,9 @@ def train(model: GPT2LMHeadModel, tokenizer: Tokenizer, folder: Path, steps: int
         documents, tokens = documents + new_documents, tokens + ids.numel()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps)
-        loss = next_token_loss(model(input_ids=ids).logits, ids)
+        with torch.autocast("cpu", torch.bfloat16):  # a quarter faster; weights and their updates stay float32
+            logits = model(input_ids=ids).logits
+        loss = next_token_loss(logits.float(), ids)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -220,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Build the bundled tokenizer and language model.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the files")
     parser.add_argument("--measure", action="store_true", help="only measure what is there, and rewrite the card")
-    parser.add_argument("--steps", type=int, default=2600, help="updates")
+    parser.add_argument("--steps", type=int, default=3000, help="updates")
     parser.add_argument("--batch-tokens", type=int, default=32 * ROW_TOKENS, help="tokens of an update")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)

@@ -18,7 +18,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from textgym.core import Completion
 from textgym.rewards import Sentiment
-from textgym.tasks import TASKS, SentimentTask, split_of
+from textgym.tasks import TASKS, SentimentTask, Task, split_of
 from textgym_agents.pretrain import corpus
 from textgym_agents.pretrain.corpus import END_ID, PAD_ID
 
@@ -104,10 +104,10 @@ def unigram_perplexity(tokenizer: Tokenizer, documents: Sequence[str]) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def dev_prompts(count: int, seed: int) -> list[str]:
-    """Prompts of the sentiment task's dev split."""
-    rng, task = corpus.stream(seed, corpus.PROMPTS), SentimentTask()
-    drawn = (task.sample(rng, "normal").prompt for _ in iter(int, 1))
+def dev_prompts(task: Task, count: int, seed: int) -> list[str]:
+    """Prompts of a task's dev split."""
+    rng = corpus.stream(seed, corpus.PROMPTS)
+    drawn = (task.sample(rng, task.default_difficulty).prompt for _ in iter(int, 1))
     return list(islice((p for p in drawn if split_of(p) == "dev"), count))
 
 
@@ -133,13 +133,13 @@ def sample_continuations(
 
 
 def measure(folder: Path, seed: int, documents: int, prompts: int) -> tuple[Figures, list[tuple[str, str]]]:
-    """The figures of the model in ``folder``, and the first 20 prompts with their continuations."""
+    """The figures of the model in ``folder``, and for every task a prompt with its continuation."""
     model, tokenizer = load_model(folder), Tokenizer.from_file(str(folder / "tokenizer.json"))
     held_out = list(islice(corpus.task_documents(corpus.stream(seed, corpus.HELD_OUT)), documents))
     read = list(islice(corpus.task_documents(corpus.stream(seed, corpus.TRAINING)), documents))
     encoded = tokenizer.encode_batch(held_out)
 
-    starts = dev_prompts(prompts, seed)
+    starts = dev_prompts(SentimentTask(), prompts, seed)
     continuations = sample_continuations(model, tokenizer, starts, seed)
     texts = [tokenizer.decode(c) for c in continuations]  # leaves special tokens out
     scores = Sentiment()([Completion(p, t) for p, t in zip(starts, texts, strict=True)])
@@ -164,7 +164,12 @@ def measure(folder: Path, seed: int, documents: int, prompts: int) -> tuple[Figu
         known_trigrams=share_in(known, [g for t in texts for g in ngrams(t, 3)]),
         document_trigrams=share_in(known, [g for d in held_out for g in ngrams(d, 3)]),
     )
-    return figures, list(zip(starts, texts, strict=True))[:20]
+    samples = []
+    for cls in TASKS.values():
+        (start,) = dev_prompts(cls(), 1, seed)
+        (ids,) = sample_continuations(model, tokenizer, [start], seed)
+        samples.append((start, tokenizer.decode(ids)))
+    return figures, samples
 
 
 def ngrams(text: str, n: int) -> list[tuple[str, ...]]:
@@ -203,5 +208,5 @@ def card(folder: Path, figures: Figures, samples: Sequence[tuple[str, str]]) -> 
         minutes=seconds / 60,
         speed=tokens / seconds,
         known_documents=KNOWN * figures.documents,
-        samples="\n".join(f"| {prompt} | {text.strip()} |".replace("\n", " ") for prompt, text in samples[:8]),
+        samples="\n".join(f"| {prompt} | {text.strip()} |".replace("\n", " ⏎ ") for prompt, text in samples),
     )

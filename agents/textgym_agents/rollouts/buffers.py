@@ -149,13 +149,19 @@ class Sequences:
         return self.with_(**{name: change(value) for name, value in self._tensors().items()})
 
     @staticmethod
-    def of(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], limits: Limits | None) -> Sequences:
+    def of(
+        prompts: Sequence[Sequence[int]],
+        completions: Sequence[Sequence[int]],
+        limits: Limits | None,
+        chosen: Sequence[Sequence[bool]] | None = None,
+    ) -> Sequences:
         """Sequences of given tokens, of which nothing else is known yet.
 
         Args:
             prompts: Token ids, at least one each.
-            completions: Token ids of the policy, at least one each.
+            completions: Token ids after each prompt, the first of them the policy's.
             limits: See the class.
+            chosen: Which of these the policy chose; ``None``: all.
         """
         most = max(map(len, completions))
         rows = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
@@ -164,7 +170,7 @@ class Sequences:
         own = torch.zeros(len(rows), most, dtype=torch.bool)
         for i, row in enumerate(rows):
             ids[i, total - len(row) :], there[i, total - len(row) :] = torch.tensor(row), True
-            own[i, most - len(completions[i]) :] = True
+            own[i, most - len(completions[i]) :] = True if chosen is None else torch.tensor(chosen[i])
         unknown = {
             name: torch.zeros(len(rows), most) for name in (*_RECORDED, "ref_log_probs", "advantages", "returns")
         }

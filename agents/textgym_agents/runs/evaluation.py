@@ -13,13 +13,14 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from transformers import PreTrainedModel
 
-from textgym.core import Completion, Example, FinishReason, TextGymError, expected
+from textgym.core import Completion, Example, FinishReason, expected
 from textgym.envs.episodes import Setting
 from textgym.metrics import bootstrap_interval, distinct_n
 from textgym.prompts import FixedPrompts
 from textgym_agents.policies import LMPolicy
 from textgym_agents.rollouts.decoding import Limits
 from textgym_agents.rollouts.sampling import Decoding
+from textgym_agents.runs.conversation import converse
 from textgym_agents.runs.scoring import score_tokens
 
 Interval = tuple[float, float, float]
@@ -28,7 +29,14 @@ Interval = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Sample:
-    """What a policy wrote after one prompt, and what it got for it."""
+    """What a policy wrote after one prompt, and what it got for it.
+
+    Attributes:
+        tokens: The policy's own.
+        transcript: Everything after the prompt; equal to ``completion`` where nobody replies.
+        all_tokens: Its tokens.
+        chosen: Which of them are the policy's.
+    """
 
     prompt: str
     completion: str
@@ -37,6 +45,9 @@ class Sample:
     tokens: list[int]
     finish_reason: FinishReason
     is_success: bool | None = None
+    transcript: str = ""
+    all_tokens: list[int] = field(default_factory=list, repr=False)
+    chosen: list[bool] = field(default_factory=list, repr=False)
 
 
 @dataclass(frozen=True)
@@ -150,22 +161,24 @@ def write(
         progress: Called with the number of prompts done.
 
     Raises:
-        TextGymError: The task has several turns, so that completions depend on what the environment replies.
+        ValueError: Beam search in a task in which somebody replies: what comes next depends on the choice.
         PromptError, RewardError: A prompt is too long; the reward failed.
     """
     setting, policy = setting_of(env), _policy(model)
-    if setting.task.turn_end is not None:
-        raise TextGymError(
-            f"Expected a task of one turn, actual: {setting.task.id}; step its environment with predict instead"
-        )
+    replies = setting.task.turn_end is not None
+    if replies and num_beams != 1:
+        raise ValueError(expected("num_beams", num_beams, f"1 in {setting.task.id}, in which somebody replies"))
     generator = torch.Generator(policy.device).manual_seed(seed)
     samples: list[Sample] = []
     with _Limited(policy, Limits.of(setting)):
         for start in range(0, len(examples), batch_size):
             batch = examples[start : start + batch_size]
-            prompts = setting.encode_prompts(batch)
-            written = policy.generate(prompts, deterministic, decoding, num_beams, generator)
-            samples += _scored(setting, batch, written)
+            if replies:
+                samples += _scored(setting, *converse(policy, setting, batch, deterministic, decoding, generator))
+            else:
+                prompts = setting.encode_prompts(batch)
+                written = policy.generate(prompts, deterministic, decoding, num_beams, generator)
+                samples += _scored(setting, _completions(setting, batch, written), written)
             if progress is not None:
                 progress(len(samples))
     return samples
@@ -224,7 +237,9 @@ def evaluate(
     kl = perplexity = None
     reference = getattr(model, "reference", None) if reference is None else reference
     if reference is not None:
-        scores = score_tokens(_policy(model), setting, chosen, [s.tokens for s in samples], reference)
+        scores = score_tokens(
+            _policy(model), setting, chosen, [s.all_tokens for s in samples], reference, [s.chosen for s in samples]
+        )
         kl = float(np.mean([(s.log_probs - s.ref_log_probs).sum() for s in scores]))
         perplexity = math.exp(-float(np.concatenate([s.full_ref_log_probs for s in scores]).mean()))
     texts = [s.completion for s in samples]
@@ -263,12 +278,21 @@ def _policy(model: BaseAlgorithm | LMPolicy) -> LMPolicy:
     return policy
 
 
-def _scored(setting: Setting, examples: Sequence[Example], written: list[list[int]]) -> list[Sample]:
+def _completions(setting: Setting, examples: Sequence[Example], written: list[list[int]]) -> list[Completion]:
     eos, completions = setting.tokenizer.eos_token_id, []
     for example, ids in zip(examples, written, strict=True):
         text = setting.tokenizer.decode(ids, continues=True)
         reason: FinishReason = "stop" if ids[-1] == eos and len(ids) > setting.min_new_tokens else "length"
         completions.append(Completion(example.prompt, text, example.references, example.meta, tuple(ids), reason, text))
+    return completions
+
+
+def _scored(
+    setting: Setting,
+    completions: Sequence[Completion],
+    all_tokens: Sequence[list[int]],
+    chosen: Sequence[list[bool]] | None = None,
+) -> list[Sample]:
     rewards, parts = setting.reward.parts(completions)
     return [
         Sample(
@@ -276,9 +300,12 @@ def _scored(setting: Setting, examples: Sequence[Example], written: list[list[in
             completion=c.text,
             reward=float(rewards[i]),
             parts={name: float(scores[i]) for name, scores in parts.items()},
-            tokens=written[i],
+            tokens=list(c.token_ids),
             finish_reason="stop" if c.finish_reason == "stop" else "length",
             is_success=setting.is_success(c),
+            transcript=c.transcript,
+            all_tokens=all_tokens[i],
+            chosen=[True] * len(all_tokens[i]) if chosen is None else chosen[i],
         )
         for i, c in enumerate(completions)
     ]

@@ -11,9 +11,10 @@ import torch
 from transformers import PreTrainedModel
 
 from textgym.core import Example
+from textgym.envs.episodes import Setting
 from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
 from textgym_agents.losses import gae
-from textgym_agents.runs.evaluation import setting_of, write
+from textgym_agents.runs.evaluation import Sample, setting_of, write
 from textgym_agents.runs.scoring import score_tokens
 
 
@@ -43,7 +44,9 @@ def record_episodes(
     setting = setting_of(env)
     reference = reference or model.reference or model.policy.model
     samples = write(model, setting, examples, seed)
-    scores = score_tokens(model.policy, setting, examples, [s.tokens for s in samples], reference)
+    scores = score_tokens(
+        model.policy, setting, examples, [s.all_tokens for s in samples], reference, [s.chosen for s in samples]
+    )
     records = []
     for example, sample, score in zip(examples, samples, scores, strict=True):
         env.reset(options={"example": example})
@@ -57,7 +60,7 @@ def record_episodes(
         values = torch.tensor(score.values)[None]
         mask = torch.ones_like(row, dtype=torch.bool)
         advantages, _ = gae(row, values, mask, torch.zeros(1), model.gamma, model.gae_lambda)
-        names = setting.tokenizer.tokens(sample.tokens)
+        names = _with_replies(setting, sample)
         records.append(
             {
                 "prompt": sample.prompt,
@@ -78,3 +81,14 @@ def record_episodes(
             }
         )
     return records
+
+
+def _with_replies(setting: Setting, sample: Sample) -> list[str]:
+    """The text of each of the policy's tokens; a reply stands behind the token that asked for it."""
+    names: list[str] = []
+    for text, own in zip(setting.tokenizer.tokens(sample.all_tokens), sample.chosen, strict=True):
+        if own:
+            names.append(text)
+        else:
+            names[-1] += text
+    return names

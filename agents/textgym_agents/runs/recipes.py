@@ -30,6 +30,14 @@ class Recipe:
         return self.env_id in ("*", env_id) and self.algo in ("*", algo) and self.model in ("*", model)
 
 
+# Tokens after which the bundled model has learned most of what it will: some thousands of episodes, a minute or two.
+_BUNDLED_TIMESTEPS = {
+    "Sentiment": 200_000, "Classify": 10_000, "Summarize": 26_000, "Translate": 45_000, "Answer": 14_000, "Entities": 60_000,
+    "Reply": 50_000, "Booking": 50_000, "Describe": 50_000, "Concepts": 50_000, "Poem": 50_000, "Polite": 45_000,
+    "Arithmetic": 80_000, "Program": 16_000, "Numbers": 70_000, "Dates": 70_000, "Copy": 30_000, "Reverse": 25_000,
+    "Sort": 25_000, "Delay": 40_000,
+}  # fmt: skip
+
 # From the general to the special: where several apply, the later one wins, setting by setting.
 RECIPES: tuple[Recipe, ...] = (
     Recipe(total_timesteps=200_000, hyperparameters={"n_envs": 32}),
@@ -60,7 +68,10 @@ RECIPES: tuple[Recipe, ...] = (
         model="bundled",
         hyperparameters={"learning_rate": 2e-4, "n_envs": 64, "batch_size": 16, "kl_coef": 0.15},
     ),
-    Recipe(env_id="TextGen-Sentiment-v0", algo="ppo", model="bundled", total_timesteps=230_000),
+    *(
+        Recipe(env_id=f"TextGen-{task}-v0", model="bundled", total_timesteps=tokens)
+        for task, tokens in _BUNDLED_TIMESTEPS.items()
+    ),
 )
 
 

@@ -21,7 +21,7 @@ _TOKENS_AT_ONCE = 2**14  # in a pass without gradients
 
 @dataclass(frozen=True)
 class TokenScores:
-    """What models think of the tokens of one completion; arrays of shape ``(T,)``.
+    """What models think of the tokens that the policy chose in one completion; arrays of shape ``(T,)``.
 
     Attributes:
         log_probs: Of the policy, at temperature 1 under the environment's masks.
@@ -43,6 +43,7 @@ def score_tokens(
     examples: Sequence[Example],
     completions: Sequence[Sequence[int]],
     reference: PreTrainedModel,
+    chosen: Sequence[Sequence[bool]] | None = None,
 ) -> list[TokenScores]:
     """Log-probabilities and values of every token of completions, by teacher-forced passes of both models.
 
@@ -50,11 +51,12 @@ def score_tokens(
         policy: The policy.
         setting: Of the environment that the completions were written in; it gives the masks.
         examples: The prompts.
-        completions: Token ids that were written after each, at least one.
+        completions: Token ids after each prompt, at least one.
         reference: The other model.
+        chosen: Which of these the policy chose; ``None``: all. The others get no scores.
     """
     prompts = setting.encode_prompts(examples)
-    everything = Sequences.of(prompts, completions, Limits.of(setting))
+    everything = Sequences.of(prompts, completions, Limits.of(setting), chosen)
     other = backbone_of(reference, policy.vocab_size, policy.bf16)
     policy.set_training_mode(False)
     scores: dict[int, TokenScores] = {}
@@ -65,5 +67,6 @@ def score_tokens(
         full, _, _ = policy.evaluate_sequences(replace(batch, limits=None), 1.0, backbone=other)
         numbers = [x.cpu().numpy() for x in (log_probs, ref_log_probs, full, values)]
         for i, row in enumerate(rows.tolist()):
-            scores[row] = TokenScores(*(x[i, x.shape[1] - len(completions[row]) :] for x in numbers))
+            own = batch.action_mask[i].cpu().numpy()
+            scores[row] = TokenScores(*(x[i][own] for x in numbers))
     return [scores[row] for row in range(len(completions))]

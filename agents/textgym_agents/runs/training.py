@@ -281,7 +281,7 @@ class TrainingRun:
             {
                 "timesteps": timesteps,
                 "prompt": s.prompt,
-                "completion": s.completion,
+                "completion": s.transcript,
                 "reward": round(s.reward, 6),
                 "parts": {name: round(score, 6) for name, score in s.parts.items()},
             }

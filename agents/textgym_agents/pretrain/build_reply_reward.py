@@ -1,0 +1,488 @@
+"""Trains the bundled reward model of TextGen-Reply-v0 on comparisons of replies, measures it and writes its card.
+
+``python -m textgym_agents.pretrain.build_reply_reward --out textgym/assets/reply_reward``
+
+First the model learns to tell which words of a reply do not fit the prompt, a wrong product or the solution of another
+problem, much as ELECTRA's discriminator finds replaced words (Clark et al. 2020, https://arxiv.org/abs/2003.10555): a
+fit is a question of comparing words, and choices between whole replies alone hardly teach a small network to do that.
+Then it learns from choices. As in Ouyang et al. 2022 (https://arxiv.org/abs/2203.02155), every prompt gets several
+replies, and the loss is Bradley and Terry's over all pairs of them. The judge is simulated: he prefers the first of
+two replies with the probability that :func:`textgym.tasks.reply.preference` gives, so about one comparison in seven
+contradicts it. Everything follows from the seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from transformers import GPT2Config, GPT2ForSequenceClassification
+
+from textgym.core import Completion, Example, Split
+from textgym.rewards.reply_preference import ReplyPreference, model_input
+from textgym.tasks._reply_words import GENERIC, GOODS, INTENTS, OFF_TOPIC, OPENINGS, RUDE, STEPS
+from textgym.tasks._writing import WEEKDAYS, fill, pick
+from textgym.tasks.base import split_of
+from textgym.tasks.reply import KINDS, ReplyTask, preference, write_reply
+from textgym.tokenization import ASSETS, TextTokenizer, load_tokenizer
+
+POSITIONS = 192
+WIDTH = 96
+REPLIES = 8
+"""Replies to a prompt; a batch compares all pairs of them."""
+PRETRAINING_RATE = 4e-3
+LEARNING_RATE = 2e-3
+WARM_UP = 50
+WEIGHT_DECAY = 0.1
+_CHUNK = 32  # rows that are padded to one length
+
+_HALF_RIGHT = ("half", "wrong product", "wrong intent")
+_SENTENCES = (*OPENINGS, *STEPS, *GENERIC)
+_TELLING = {*GOODS, *(key for intent in INTENTS.values() for key in intent.keys)}
+_WORDS = tuple(
+    sorted(
+        {
+            word.strip(".")
+            for sentence in (*_SENTENCES, *RUDE, *OFF_TOPIC, *(x for i in INTENTS.values() for x in i.bare_actions +
+            i.problems)) for word in sentence.split()
+            if "{" not in word
+        }
+        | set(GOODS)
+    )
+)  # fmt: skip
+
+
+# ---- replies --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply to compare: its kind, its text (with the space before it) and what the judge thinks of it."""
+
+    kind: str
+    text: str
+    preference: float
+
+
+def _shuffled(rng: np.random.Generator, words: list[str]) -> list[str]:
+    return [words[int(i)] for i in rng.permutation(len(words))]
+
+
+def _few_swapped(rng: np.random.Generator, words: list[str]) -> list[str]:
+    words = list(words)
+    for _ in range(1 + int(rng.random() * 4)):
+        i = int(rng.random() * (len(words) - 1))
+        words[i], words[i + 1] = words[i + 1], words[i]
+    return words
+
+
+def _some_dropped(rng: np.random.Generator, words: list[str]) -> list[str]:
+    share = 0.1 + 0.5 * rng.random()
+    return [word for word in words if rng.random() > share]
+
+
+def _some_replaced(rng: np.random.Generator, words: list[str]) -> list[str]:
+    share = 0.1 + 0.5 * rng.random()
+    return [pick(rng, _WORDS) if rng.random() < share else word for word in words]
+
+
+def _cut(rng: np.random.Generator, words: list[str]) -> list[str]:
+    return words[: 1 + int(rng.random() * (len(words) - 1))]
+
+
+_DAMAGE: dict[str, Callable[[np.random.Generator, list[str]], list[str]]] = {
+    "shuffled": _shuffled,
+    "few swapped": _few_swapped,
+    "some dropped": _some_dropped,
+    "some replaced": _some_replaced,
+    "cut short": _cut,
+}
+CHEATS = (
+    "empty", "one word", "prompt", "last turn", "doubled", "over-long", "stuffed", "all solutions", "other prompt",
+    "random words", "random tokens", "both speakers",
+)  # fmt: skip
+"""Replies that a policy in search of a reward may come across, and that must not earn much."""
+
+
+def cheat(rng: np.random.Generator, example: Example, kind: str, tokenizer: TextTokenizer) -> str:
+    """A reply of one of the :data:`CHEATS`, without the space before it."""
+    meta: Mapping[str, Any] = example.meta
+    keys, product = INTENTS[meta["intent"]].keys, meta["product"]
+    helpful = write_reply(rng, meta, "helpful")
+    likely = (
+        product,
+        *keys,
+        "sorry",
+        "please",
+        "thank",
+        "I",
+        "the",
+        pick(rng, WEEKDAYS),
+        pick(rng, _WORDS),
+        pick(rng, _WORDS),
+    )
+    count = 1 + int(rng.random() * 24)
+    if kind == "empty":
+        return ""
+    if kind == "one word":
+        return " ".join([pick(rng, likely)] * count)
+    if kind == "prompt":
+        return example.prompt
+    if kind == "last turn":
+        return example.prompt.rsplit("Customer: ", 1)[1].removesuffix("\nAgent:")
+    if kind == "doubled":
+        sentences = helpful.split(". ")
+        twice = [helpful, helpful] if rng.random() < 0.5 else [*sentences, *[pick(rng, sentences)] * (1 + count // 8)]
+        return " ".join(twice)
+    if kind == "over-long":
+        return fill(
+            rng, " ".join([helpful, *(pick(rng, _SENTENCES) for _ in range(2 + count // 3))]), {"day": WEEKDAYS}
+        )
+    if kind == "stuffed":
+        return pick(rng, (" ", ", ", ". ")).join(_shuffled(rng, [*likely, *likely[: count // 4]])[: 2 + count // 2])
+    if kind == "all solutions":
+        several = [pick(rng, pick(rng, list(INTENTS.values())).actions) for _ in range(1 + count // 6)]
+        own = pick(rng, INTENTS[meta["intent"]].actions)
+        return fill(rng, " ".join(_shuffled(rng, [own, *several])), {"day": WEEKDAYS, "p": (product,)})
+    if kind == "other prompt":
+        return write_reply(rng, ReplyTask().sample(rng, "normal").meta, "helpful")
+    if kind == "random words":
+        return " ".join(pick(rng, _WORDS) for _ in range(count))
+    if kind == "random tokens":
+        return tokenizer.decode(rng.integers(2, tokenizer.vocab_size, count))
+    return f"{write_reply(rng, meta, pick(rng, KINDS))}\nCustomer: {pick(rng, ('Thank you.', meta['said']))}\nAgent: {helpful}"
+
+
+def any_reply(rng: np.random.Generator, example: Example, tokenizer: TextTokenizer) -> Reply:
+    """A reply of any kind: as the generator writes them, damaged, or a cheat."""
+    luck = rng.random()
+    if luck < 0.5:
+        kind = "helpful" if luck < 0.1 else pick(rng, KINDS)
+        text = write_reply(rng, example.meta, kind)
+    elif luck < 0.75:
+        kind = pick(rng, tuple(_DAMAGE))
+        text = " ".join(
+            _DAMAGE[kind](rng, write_reply(rng, example.meta, "helpful" if luck < 0.65 else "good").split())
+        )
+    else:
+        kind = pick(rng, CHEATS)
+        text = cheat(rng, example, kind, tokenizer)
+    return Reply(kind, f" {text}" if text else "", preference(example.meta, text))
+
+
+def draw(
+    rng: np.random.Generator, split: Split, prompts: int, tokenizer: TextTokenizer, replies: int = REPLIES
+) -> list[tuple[Example, list[Reply]]]:
+    """Prompts of a split, each with replies."""
+    task = ReplyTask()
+    found: list[tuple[Example, list[Reply]]] = []
+    while len(found) < prompts:
+        example = task.sample(rng, pick(rng, ("easy", "normal", "normal", "hard")))
+        if split_of(example.prompt) == split:
+            found.append((example, [any_reply(rng, example, tokenizer) for _ in range(replies)]))
+    return found
+
+
+def judged(rng: np.random.Generator, preferences: np.ndarray) -> np.ndarray:
+    """Whether the judge prefers the first reply of every pair of a group, shape ``(n, k)`` to ``(n, k * (k - 1) / 2)``."""
+    first, second = np.triu_indices(preferences.shape[1], 1)
+    chance = 1 / (1 + np.exp(preferences[:, second] - preferences[:, first]))
+    return np.asarray(rng.random(chance.shape) < chance)
+
+
+# ---- model ----------------------------------------------------------------------------------------------------------
+
+
+def new_model(vocabulary: int, end: int, pad: int, seed: int) -> GPT2ForSequenceClassification:
+    """Two layers of GPT-2 with one label, random weights."""
+    config = GPT2Config(
+        vocab_size=vocabulary, n_positions=POSITIONS, n_embd=WIDTH, n_layer=2, n_head=4,
+        activation_function="gelu_pytorch_tanh", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        bos_token_id=end, eos_token_id=end, pad_token_id=pad, initializer_range=0.05, dtype="float32",
+    )  # fmt: skip
+    config.num_labels = 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GPT2ForSequenceClassification(config)
+
+
+def scores_of(
+    model: GPT2ForSequenceClassification, tokenizer: TextTokenizer, groups: Sequence[tuple[Example, list[Reply]]]
+) -> torch.Tensor:
+    """Raw scores of the replies, shape ``(n, k)``."""
+    prompts = tokenizer.encode_batch([example.prompt for example, _ in groups])
+    texts = tokenizer.encode_batch([reply.text for _, replies in groups for reply in replies])
+    size = len(groups[0][1])
+    rows = [model_input(prompts[i // size], text, tokenizer.eos_token_id, POSITIONS) for i, text in enumerate(texts)]
+    order = np.argsort([len(row) for row in rows], kind="stable")  # little padding where lengths are alike
+    parts = []
+    for chunk in np.array_split(order, max(1, len(rows) // _CHUNK)):
+        lengths = [len(rows[i]) for i in chunk]
+        ids = np.full((len(chunk), max(lengths)), tokenizer.eos_token_id)
+        for padded, i in zip(ids, chunk, strict=True):
+            padded[: len(rows[i])] = rows[i]  # padded on the right, where it has no effect
+        states = model.transformer(input_ids=torch.from_numpy(ids)).last_hidden_state  # [B, T, C]
+        parts.append(model.score(states[torch.arange(len(chunk)), torch.tensor(lengths) - 1])[:, 0])  # [B]
+    logits: torch.Tensor = torch.cat(parts)[torch.from_numpy(np.argsort(order))]
+    return logits.view(len(groups), size)
+
+
+def misfits(rng: np.random.Generator, example: Example) -> tuple[list[str], list[bool]]:
+    """The words of a reply to a prompt, and which of them name a wrong product or solve another problem."""
+    kind = pick(rng, ("helpful", "good", "wrong product", "wrong product", "wrong intent", "wrong intent"))
+    words = write_reply(rng, example.meta, kind).split()
+    own = {example.meta["product"], *INTENTS[example.meta["intent"]].keys}
+    return words, [(word := text.strip(".").lower()) in _TELLING and word not in own for text in words]
+
+
+def pretrain(model: GPT2ForSequenceClassification, tokenizer: TextTokenizer, steps: int, batch: int, seed: int) -> None:
+    """Trains the first layer to find misfits, with a classifier of its own that is thrown away afterwards."""
+    rng, task = np.random.default_rng([seed, 4]), ReplyTask()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = torch.nn.Sequential(torch.nn.LayerNorm(WIDTH), torch.nn.Linear(WIDTH, 1))
+    optimizer = torch.optim.AdamW(
+        [*model.parameters(), *head.parameters()], PRETRAINING_RATE, (0.9, 0.98), weight_decay=0.01
+    )
+    recent = []
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = PRETRAINING_RATE * min(1.0, (step + 1) / WARM_UP)
+        level = "easy" if step < 0.6 * steps else pick(rng, ("easy", "normal", "hard"))
+        rows, targets = [], []
+        for _ in range(batch):
+            example = task.sample(rng, level)
+            row, target = tokenizer.encode(example.prompt), []
+            words, wrong = misfits(rng, example)
+            for ids, flag in zip(tokenizer.encode_batch([f" {word}" for word in words]), wrong, strict=True):
+                row += ids
+                target += [float(flag)] * len(ids)
+            rows.append(row)
+            targets.append([-1.0] * (len(row) - len(target)) + target)
+        length = max(map(len, rows))
+        inputs = torch.tensor([row + [tokenizer.eos_token_id] * (length - len(row)) for row in rows])  # [B, T]
+        wanted = torch.tensor(
+            [target + [-1.0] * (length - len(target)) for target in targets]
+        )  # [B, T], -1: no question
+        states = model.transformer(input_ids=inputs, output_hidden_states=True).hidden_states[1]  # [B, T, C]
+        asked = wanted >= 0
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(
+            head(states)[..., 0][asked], wanted[asked], pos_weight=torch.tensor(5.0)
+        )
+        optimizer.zero_grad()
+        losses.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        recent.append(losses.item())
+        if (step + 1) % 50 == 0 or step + 1 == steps:
+            print(f"misfits: step {step + 1}/{steps}  loss {np.mean(recent):.4f}", flush=True)
+            recent = []
+
+
+def train(model: GPT2ForSequenceClassification, tokenizer: TextTokenizer, steps: int, batch: int, seed: int) -> None:
+    """Bradley and Terry's loss, ``-log sigmoid(score of the preferred - score of the other)``, over all pairs of a group."""
+    rng = np.random.default_rng([seed, 1])
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}],
+        lr=LEARNING_RATE, betas=(0.9, 0.98),
+    )  # fmt: skip
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda i: min((i + 1) / WARM_UP, max(0.02, (steps - i) / max(1, steps - WARM_UP)))
+    )
+    first, second = np.triu_indices(REPLIES, 1)
+    start, recent = time.perf_counter(), []
+    for step in range(steps):
+        groups = draw(rng, "train", batch, tokenizer)
+        won = judged(rng, np.array([[reply.preference for reply in replies] for _, replies in groups]))
+        scores = scores_of(model, tokenizer, groups)
+        margins = scores[:, first] - scores[:, second]  # [B, pairs]
+        loss = torch.nn.functional.softplus(torch.where(torch.from_numpy(won), -margins, margins)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        recent.append(loss.item())
+        if (step + 1) % 50 == 0 or step + 1 == steps:
+            seconds = time.perf_counter() - start
+            left = seconds / (step + 1) * (steps - step - 1)
+            print(f"step {step + 1}/{steps}  loss {np.mean(recent):.4f}  {left:.0f} s left", flush=True)
+            recent = []
+
+
+@torch.no_grad()
+def set_zero(model: GPT2ForSequenceClassification, tokenizer: TextTokenizer, seed: int) -> None:
+    """Shifts all scores so that replies that are half right have a mean of 0; differences, all that was learned, stay."""
+    rng, task = np.random.default_rng([seed, 2]), ReplyTask()
+    groups: list[tuple[Example, list[Reply]]] = []
+    while len(groups) < 256:
+        example = task.sample(rng, "normal")
+        if split_of(example.prompt) == "train":
+            texts = [write_reply(rng, example.meta, kind) for kind in _HALF_RIGHT]
+            groups.append((example, [Reply("half", f" {text}", 0.0) for text in texts]))
+    weight = model.score.weight[0]
+    # The classifier has no bias; along its own direction, that of the last norm is one.
+    bias: torch.Tensor = model.transformer.ln_f.bias
+    bias.sub_(weight * scores_of(model, tokenizer, groups).mean() / weight.square().sum())
+
+
+def save(model: GPT2ForSequenceClassification, tokenizer: Path, folder: Path, record: dict[str, str]) -> None:
+    """Writes configuration, weights (float16) and a copy of the tokenizer, so that the folder stands by itself."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt", **record})
+    model.config.architectures = [type(model).__name__]
+    text = model.config.to_json_string(use_diff=False)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    settings = json.loads((tokenizer / "tokenizer.json").read_text(encoding="utf-8"))
+    compact = json.dumps(settings, ensure_ascii=False, separators=(",", ":"))
+    (folder / "tokenizer.json").write_text(compact, encoding="utf-8")
+    shutil.copyfile(ASSETS / "tokenizer_config.json", folder / "tokenizer_config.json")
+
+
+# ---- measurement ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured on held-out prompts; every field is a share or a probability unless it says otherwise.
+
+    Attributes:
+        pairs: Number of pairs of replies.
+        accuracy: Pairs in which the model prefers the reply that the judge likes better, noise aside.
+        accuracy_noisy: The same against single comparisons.
+        accuracy_judge: How often single comparisons agree with the judge himself: as good as ``accuracy_noisy`` can get.
+        calibration_error: Mean distance of predicted probability and observed frequency, over ten bins of probability.
+        correlation: Pearson's, of raw scores and the judge's ``u``.
+        rewards: Mean reward of every kind of reply.
+    """
+
+    pairs: int
+    accuracy: float
+    accuracy_noisy: float
+    accuracy_judge: float
+    calibration_error: float
+    correlation: float
+    rewards: dict[str, float]
+
+
+def measure(folder: Path, seed: int, prompts: int) -> Figures:
+    """Figures of the model as it was saved, on prompts of the test split."""
+    reward, tokenizer = ReplyPreference(folder), load_tokenizer(folder)
+    rng = np.random.default_rng([seed, 3])
+    groups = draw(rng, "test", prompts, tokenizer)
+    flat = [(example, reply) for example, replies in groups for reply in replies]
+    logits = reward.logits([Completion(e.prompt, r.text) for e, r in flat]).astype(np.float64)
+    scores = logits.reshape(prompts, REPLIES)
+    liked = np.array([reply.preference for _, reply in flat]).reshape(prompts, REPLIES)
+    first, second = np.triu_indices(REPLIES, 1)
+    margins, truth = scores[:, first] - scores[:, second], liked[:, first] - liked[:, second]
+    won, different = judged(rng, liked), np.abs(truth) > 1e-9
+    predicted = 1 / (1 + np.exp(-margins))
+    bins = np.minimum(9, (predicted * 10).astype(int))
+    gaps = [(np.sum(bins == b), abs(predicted[bins == b].mean() - won[bins == b].mean())) for b in np.unique(bins)]
+    kinds: dict[str, list[float]] = {}
+    for (_, reply), score in zip(flat, logits, strict=True):
+        kinds.setdefault(reply.kind, []).append(1 / (1 + np.exp(-score)))
+    return Figures(
+        pairs=margins.size,
+        accuracy=float(np.mean((margins > 0) == (truth > 0), where=different)),
+        accuracy_noisy=float(np.mean((margins > 0) == won)),
+        accuracy_judge=float(np.mean((truth > 0) == won, where=different)),
+        calibration_error=float(sum(count * gap for count, gap in gaps) / margins.size),
+        correlation=float(np.corrcoef(logits, liked.ravel())[0, 1]),
+        rewards={kind: float(np.mean(kinds[kind])) for kind in (*KINDS, *_DAMAGE, *CHEATS) if kind in kinds},
+    )
+
+
+def card(figures: Figures, record: Mapping[str, str]) -> str:
+    """The text of the folder's README."""
+    rows = "\n".join(f"| {kind} | {reward:.2f} |" for kind, reward in figures.rewards.items())
+    return f"""# The reward model of TextGen-Reply-v0
+
+A `GPT2ForSequenceClassification` with two layers of width 96 and one label, trained on simulated comparisons of
+replies of a support agent. It reads prompt, reply and end token, and gives a score in log-odds; the reward is its
+sigmoid, the probability that the reply is preferred to one that is half right.
+`textgym.rewards.reply_preference.ReplyPreference` runs it without torch. The tokenizer is a copy of the bundled one.
+Written by
+
+    python -m textgym_agents.pretrain.build_reply_reward --out textgym/assets/reply_reward --steps {record["steps"]}
+    --seed {record["seed"]}
+
+on {record["date"]}: {record["steps"]} updates of {record["batch"]} prompts with {REPLIES} replies each,
+{record["seconds"]} s on {record["threads"]} threads.
+
+## Measured
+
+On {figures.pairs:,} pairs of replies to prompts of the test split:
+
+| | |
+|---|---|
+| pairwise accuracy, against the judge | {figures.accuracy:.3f} |
+| pairwise accuracy, against single (noisy) comparisons | {figures.accuracy_noisy:.3f} |
+| the judge himself against single comparisons | {figures.accuracy_judge:.3f} |
+| calibration error | {figures.calibration_error:.3f} |
+| correlation of score and the judge's liking | {figures.correlation:.3f} |
+
+## Mean reward by kind of reply
+
+| kind | reward |
+|---|---|
+{rows}
+
+## Limits
+
+It knows one shop, thirty products and thirteen problems, and the judge is a rule
+(`textgym.tasks.reply.preference`). Away from the texts it was trained on, its scores mean nothing.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Trains, measures and writes the card."""
+    parser = argparse.ArgumentParser(description="Train the bundled reward model of TextGen-Reply-v0.")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the files")
+    parser.add_argument("--steps", type=int, default=500, help="updates")
+    parser.add_argument("--pretraining-steps", type=int, default=900, help="updates before, on misfits")
+    parser.add_argument("--batch", type=int, default=16, help="prompts in an update")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tokenizer", default="bundled", help="'bundled' or a folder; a copy is kept with the model")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--prompts", type=int, default=1000, help="held-out prompts to measure on")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+
+    source = ASSETS if options.tokenizer == "bundled" else Path(options.tokenizer)
+    tokenizer = load_tokenizer(options.tokenizer)
+    model = new_model(tokenizer.vocab_size, tokenizer.eos_token_id, tokenizer.pad_token_id, options.seed)
+    start = time.perf_counter()
+    pretrain(model, tokenizer, options.pretraining_steps, 64, options.seed)
+    train(model, tokenizer, options.steps, options.batch, options.seed)
+    set_zero(model, tokenizer, options.seed)
+    record = {
+        "steps": str(options.steps), "batch": str(options.batch), "seed": str(options.seed),
+        "threads": str(options.threads), "seconds": f"{time.perf_counter() - start:.0f}",
+        "date": datetime.date.today().isoformat(),
+    }  # fmt: skip
+    save(model, source, options.out, record)
+    figures = measure(options.out, options.seed, options.prompts)
+    for name in ("pairs", "accuracy", "accuracy_noisy", "accuracy_judge", "calibration_error", "correlation"):
+        print(f"{name:20} {getattr(figures, name):.4g}")
+    for kind, reward in figures.rewards.items():
+        print(f"reward of {kind:20} {reward:.3f}")
+    (options.out / "README.md").write_text(card(figures, record), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
