@@ -35,6 +35,7 @@ REWARDS: dict[str, str] = {
     "readability": "textgym.metrics.readability:Readability",
     "perplexity": "textgym.metrics.language_model:Perplexity",
     "repetition": "textgym.rewards.repetition:Repetition",
+    "reply_preference": "textgym.rewards.reply_preference:ReplyPreference",
     "rhyme": "textgym.metrics.pronunciation:Rhyme",
     "rouge1": "textgym.metrics.rouge:rouge1",
     "rouge2": "textgym.metrics.rouge:rouge2",
