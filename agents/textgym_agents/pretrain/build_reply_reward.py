@@ -220,7 +220,8 @@ def new_model(vocabulary: int, end: int, pad: int, seed: int) -> GPT2ForSequence
         # those of Trockman and Kolter 2023 (https://arxiv.org/abs/2305.09828).
         model.transformer.wte.weight *= 4
         projection = torch.linalg.qr(torch.randn(WIDTH, WIDTH)).Q
-        attention = model.transformer.h[0].attn.c_attn.weight  # [C, 3 C]: query, key, value
+        first: Any = model.transformer.h[0]
+        attention = first.attn.c_attn.weight  # [C, 3 C]: query, key, value
         attention[:, :WIDTH] = attention[:, WIDTH : 2 * WIDTH] = 1.3 * projection
     return model
 
