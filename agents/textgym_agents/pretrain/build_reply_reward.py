@@ -274,7 +274,9 @@ def pretrain(model: GPT2ForSequenceClassification, tokenizer: TextTokenizer, ste
             example = task.sample(rng, level)
             row, target = tokenizer.encode(example.prompt), []
             words, wrong = misfits(rng, example)
-            for word, ids, flag in zip(words, tokenizer.encode_batch([f" {word}" for word in words]), wrong, strict=True):
+            for word, ids, flag in zip(
+                words, tokenizer.encode_batch([f" {word}" for word in words]), wrong, strict=True
+            ):
                 row += ids
                 asked = word.strip(".").lower() in _TELLING  # told at its last token
                 target += [-1.0] * (len(ids) - 1) + [float(flag) if asked else -1.0]
@@ -287,7 +289,9 @@ def pretrain(model: GPT2ForSequenceClassification, tokenizer: TextTokenizer, ste
         )  # [B, T], -1: no question
         states = model.transformer(input_ids=inputs, output_hidden_states=True).hidden_states[1]  # [B, T, C]
         asked_mask = wanted >= 0
-        losses = torch.nn.functional.binary_cross_entropy_with_logits(head(states)[..., 0][asked_mask], wanted[asked_mask])
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(
+            head(states)[..., 0][asked_mask], wanted[asked_mask]
+        )
         optimizer.zero_grad()
         losses.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
