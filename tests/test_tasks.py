@@ -76,7 +76,7 @@ def test_oracle_score(env_id):
 
 
 JUDGED = {"TextGen-Reply-v0"}
-"""Tasks whose reward is a trained model, of which no oracle knows the maximum."""
+"""Tasks whose reward is a trained model, which misjudges a good answer now and then."""
 
 
 def test_oracle_masters_every_level(env_id):
@@ -85,11 +85,9 @@ def test_oracle_masters_every_level(env_id):
         examples = drawn(env_id, 60, level)
         returns, _ = texts_played(env_id, examples, oracle_texts(task, examples))
         gap = task.oracle_score - task.random_score
-        if env_id in JUDGED:
-            assert returns.mean() > task.random_score + 0.65 * gap, level
-        else:
-            wanted = task.random_score + 0.8 * gap
-            assert returns.mean() > wanted and returns.min() > wanted - 0.25, level
+        wanted = task.random_score + 0.8 * gap
+        assert returns.mean() > wanted, level
+        assert returns.min() > wanted - 0.25 or env_id in JUDGED, level
 
 
 def test_oracle_is_a_function_of_the_example(env_id):
@@ -130,12 +128,7 @@ CHEATS: dict[str, Callable[[Sequence[Example], Sequence[str], np.random.Generato
     "the answer twice": lambda examples, oracle, rng: [t + t for t in oracle],
 }
 MAY_BE_RIGHT = {
-    "the answer to another prompt": {
-        "TextGen-Sentiment-v0",
-        "TextGen-Dates-v0",
-        "TextGen-Numbers-v0",
-        "TextGen-Poem-v0",
-    },
+    "the answer to another prompt": {"TextGen-Sentiment-v0", "TextGen-Dates-v0", "TextGen-Numbers-v0"},
     "the answer twice": {"TextGen-Sentiment-v0", "TextGen-Dates-v0", "TextGen-Numbers-v0", "TextGen-Delay-v0"},
 }
 """Tasks in which this is no cheat: the answer does not depend on the prompt, or need not end."""

@@ -34,6 +34,8 @@ def results(measured: Mapping[str, Mapping[str, Any] | None]) -> Table:
         row(f"  {part}", [_interval(m["parts"].get(part)) for m in columns.values()])
     if any(m.get("success") for m in columns.values()):
         row("success", [_interval(m.get("success")) for m in columns.values()])
+    for name in dict.fromkeys(name for m in columns.values() for name in m.get("metrics", ())):
+        row(f"{name}, corpus", [_interval(m.get("metrics", {}).get(name)) for m in columns.values()])
     for label, key, digits in (
         ("KL, nats an episode", "kl", 2),
         ("perplexity", "perplexity", 2),

@@ -23,7 +23,7 @@ _PROMPT_SHARE = 0.5
 class ReplyPreference(Reward):
     """The probability, by a trained reward model, that a judge prefers a reply to one that is half right, in [0, 1].
 
-    The model is a GPT-2 of two layers with one label, trained on noisy comparisons of pairs of replies by
+    The model is a GPT-2 of three layers with one label, trained on noisy comparisons of pairs of replies by
     ``textgym_agents.pretrain.build_reply_reward``; it runs in numpy. Its raw score ``s`` is in units of log-odds, as
     Bradley and Terry's model has it: the probability that one reply is preferred to another is ``1 / (1 + exp(s_2 -
     s_1))``. The zero of ``s`` is the score of a reply that is half right (it names the product, or solves the problem,

@@ -63,7 +63,7 @@ class Task(ABC):
         """The task's own reward."""
 
     def metrics(self) -> tuple[Metric, ...]:
-        """Further numbers worth looking at in an evaluation; the first ones are the usual ones of the field."""
+        """Metrics that an evaluation reports as corpus scores, beside the reward; the usual ones of the field first."""
         return ()
 
     def is_success(self, completion: Completion) -> bool | None:

@@ -81,7 +81,7 @@ class ReplyTask(Task):
 
     0 on every step but the last. On the last, `reply_preference - repetition`. The first, in [0, 1], is the reward
     model's probability that its judge prefers the answer to one that is half right (see
-    :class:`textgym.rewards.reply_preference.ReplyPreference`). The model is small (two layers), is bundled, and is
+    :class:`textgym.rewards.reply_preference.ReplyPreference`). The model is small (three layers), is bundled, and is
     only a model: what pleases it without helping the customer is this task's lesson on reward hacking; compare
     `is_success` with the reward.
 
@@ -111,8 +111,8 @@ class ReplyTask(Task):
     difficulties = ("easy", "normal", "hard")
     template = "Customer: {prompt}\nAgent:"
     random_score = 0.0
-    oracle_score = 0.73
-    base_score = 0.35
+    oracle_score = 0.93
+    base_score = 0.19
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`.
@@ -239,11 +239,8 @@ def write_reply(rng: np.random.Generator, meta: Mapping[str, Any], kind: str) ->
 
 
 def _best(prompt: str, meta: Mapping[str, Any]) -> str:
-    """The one of some helpful replies that the reward model likes best, the same for the same prompt."""
-    rng = np.random.default_rng(zlib.crc32(prompt.encode()))
-    replies = [write_reply(rng, meta, "helpful") for _ in range(8)]
-    scores = _REWARD([Completion(prompt, f" {reply}", meta=meta, finish_reason="stop") for reply in replies])
-    return replies[int(scores.argmax())]
+    """A helpful reply, the same for the same prompt."""
+    return write_reply(np.random.default_rng(zlib.crc32(prompt.encode())), meta, "helpful")
 
 
 # ---- the judge ------------------------------------------------------------------------------------------------------

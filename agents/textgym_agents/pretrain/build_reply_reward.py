@@ -2,13 +2,14 @@
 
 ``python -m textgym_agents.pretrain.build_reply_reward --out textgym/assets/reply_reward``
 
-First the model learns to tell which words of a reply do not fit the prompt, a wrong product or the solution of another
-problem, much as ELECTRA's discriminator finds replaced words (Clark et al. 2020, https://arxiv.org/abs/2003.10555): a
-fit is a question of comparing words, and choices between whole replies alone hardly teach a small network to do that.
-Then it learns from choices. As in Ouyang et al. 2022 (https://arxiv.org/abs/2203.02155), every prompt gets several
-replies, and the loss is Bradley and Terry's over all pairs of them. The judge is simulated: he prefers the first of
-two replies with the probability that :func:`textgym.tasks.reply.preference` gives, so about one comparison in seven
-contradicts it. Everything follows from the seed.
+As in Ouyang et al. 2022 (https://arxiv.org/abs/2203.02155), every prompt gets several replies, and the loss is Bradley and
+Terry's over all pairs of them. The judge is simulated: he prefers the first of two replies with the probability that
+:func:`textgym.tasks.reply.preference` gives, so about one comparison in twelve contradicts it.
+
+Whether a reply fits the prompt is a question of comparing words, and choices between whole replies alone hardly teach a small
+network to do that. So it also learns, from the same texts, which words do not fit (a wrong product, the solution of another
+problem), much as ELECTRA's discriminator finds replaced words (Clark et al. 2020, https://arxiv.org/abs/2003.10555). The
+classifier for that sits on the layer before the last and is thrown away at the end. Everything follows from the seed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +42,14 @@ POSITIONS = 192
 WIDTH = 96
 REPLIES = 8
 """Replies to a prompt; a batch compares all pairs of them."""
-PRETRAINING_RATE = 4e-3
-LEARNING_RATE = 2e-3
+LAYERS = 3
+LEARNING_RATE = 3e-3
 WARM_UP = 50
 WEIGHT_DECAY = 0.01
 _CHUNK = 32  # rows that are padded to one length
 
 _HALF_RIGHT = ("half", "wrong product", "wrong intent")
 _SENTENCES = (*OPENINGS, *STEPS, *GENERIC)
-_TELLING = {*GOODS, *(key for intent in INTENTS.values() for key in intent.keys)}
 _WORDS = tuple(
     sorted(
         {
@@ -72,6 +73,10 @@ class Reply:
     kind: str
     text: str
     preference: float
+
+
+Group = tuple[Example, list[Reply]]
+"""A prompt and replies to it."""
 
 
 def _shuffled(rng: np.random.Generator, words: list[str]) -> list[str]:
@@ -166,13 +171,13 @@ def cheat(rng: np.random.Generator, example: Example, kind: str, tokenizer: Text
 def any_reply(rng: np.random.Generator, example: Example, tokenizer: TextTokenizer) -> Reply:
     """A reply of any kind: as the generator writes them, damaged, or a cheat."""
     luck = rng.random()
-    if luck < 0.5:
-        kind = "helpful" if luck < 0.1 else pick(rng, KINDS)
+    if luck < 0.6:
+        kind = pick(rng, ("helpful", "wrong product", "wrong intent")) if luck < 0.3 else pick(rng, KINDS)
         text = write_reply(rng, example.meta, kind)
-    elif luck < 0.75:
+    elif luck < 0.8:
         kind = pick(rng, tuple(_DAMAGE))
         text = " ".join(
-            _DAMAGE[kind](rng, write_reply(rng, example.meta, "helpful" if luck < 0.65 else "good").split())
+            _DAMAGE[kind](rng, write_reply(rng, example.meta, "helpful" if luck < 0.72 else "good").split())
         )
     else:
         kind = pick(rng, CHEATS)
@@ -182,10 +187,10 @@ def any_reply(rng: np.random.Generator, example: Example, tokenizer: TextTokeniz
 
 def draw(
     rng: np.random.Generator, split: Split, prompts: int, tokenizer: TextTokenizer, replies: int = REPLIES
-) -> list[tuple[Example, list[Reply]]]:
+) -> list[Group]:
     """Prompts of a split, each with replies."""
     task = ReplyTask()
-    found: list[tuple[Example, list[Reply]]] = []
+    found: list[Group] = []
     while len(found) < prompts:
         example = task.sample(rng, pick(rng, ("easy", "normal", "normal", "hard")))
         if split_of(example.prompt) == split:
@@ -204,9 +209,9 @@ def judged(rng: np.random.Generator, preferences: np.ndarray) -> np.ndarray:
 
 
 def new_model(vocabulary: int, end: int, pad: int, seed: int) -> GPT2ForSequenceClassification:
-    """Two layers of GPT-2 with one label, random weights."""
+    """A small GPT-2 with one label and random weights."""
     config = GPT2Config(
-        vocab_size=vocabulary, n_positions=POSITIONS, n_embd=WIDTH, n_layer=2, n_head=4,
+        vocab_size=vocabulary, n_positions=POSITIONS, n_embd=WIDTH, n_layer=LAYERS, n_head=4,
         activation_function="gelu_pytorch_tanh", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
         bos_token_id=end, eos_token_id=end, pad_token_id=pad, initializer_range=0.05, dtype="float32",
     )  # fmt: skip
@@ -214,92 +219,74 @@ def new_model(vocabulary: int, end: int, pad: int, seed: int) -> GPT2ForSequence
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = GPT2ForSequenceClassification(config)
-        # A head of the first layer starts as one that looks for the same token elsewhere, its query and key being equal
-        # projections of embeddings that outweigh those of positions. Whether prompt and reply name the same product is then
-        # learnt within a hundred updates; from small random weights it was not within a thousand. Such first weights are
-        # those of Trockman and Kolter 2023 (https://arxiv.org/abs/2305.09828).
+        # The first layers' heads start as ones that look for the same token elsewhere: query and key are equal projections of
+        # embeddings that outweigh those of positions. Whether prompt and reply name the same product is then learnt within a
+        # hundred updates; from small random weights it was not within five hundred. Such first weights are those of
+        # Trockman and Kolter 2023 (https://arxiv.org/abs/2305.09828).
         model.transformer.wte.weight *= 4
-        projection = torch.linalg.qr(torch.randn(WIDTH, WIDTH)).Q
-        first: Any = model.transformer.h[0]
-        attention = first.attn.c_attn.weight  # [C, 3 C]: query, key, value
-        attention[:, :WIDTH] = attention[:, WIDTH : 2 * WIDTH] = 1.3 * projection
+        layers: Any = model.transformer.h
+        for layer in layers[: LAYERS - 1]:
+            attention = layer.attn.c_attn.weight  # [C, 3 C]: query, key, value
+            attention[:, :WIDTH] = attention[:, WIDTH : 2 * WIDTH] = 1.3 * torch.linalg.qr(torch.randn(WIDTH, WIDTH)).Q
     return model
 
 
 def scores_of(
-    model: GPT2ForSequenceClassification, tokenizer: TextTokenizer, groups: Sequence[tuple[Example, list[Reply]]]
-) -> torch.Tensor:
-    """Raw scores of the replies, shape ``(n, k)``."""
+    model: GPT2ForSequenceClassification, tokenizer: TextTokenizer, groups: Sequence[Group]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What the model makes of the replies to prompts.
+
+    Returns:
+        Raw scores, shape ``(n, k)``; the states before the last layer of all words that tell product or problem, shape
+        ``(m, C)``; whether each of them is a misfit, shape ``(m,)``, 0 or 1.
+    """
     prompts = tokenizer.encode_batch([example.prompt for example, _ in groups])
     texts = tokenizer.encode_batch([reply.text for _, replies in groups for reply in replies])
-    size = len(groups[0][1])
-    rows = [model_input(prompts[i // size], text, tokenizer.eos_token_id, POSITIONS) for i, text in enumerate(texts)]
+    size, telling = len(groups[0][1]), _telling_tokens(tokenizer)
+    rows, places = [], []
+    for i, text in enumerate(texts):
+        example = groups[i // size][0]
+        row = model_input(prompts[i // size], text, tokenizer.eos_token_id, POSITIONS)
+        rows.append(row)
+        places.append(_misfits(row, max(0, len(row) - 1 - len(text)), telling, example.meta))
     order = np.argsort([len(row) for row in rows], kind="stable")  # little padding where lengths are alike
-    parts = []
+    parts, states, wrong = [], [], []
     for chunk in np.array_split(order, max(1, len(rows) // _CHUNK)):
         lengths = [len(rows[i]) for i in chunk]
         ids = np.full((len(chunk), max(lengths)), tokenizer.eos_token_id)
         for padded, i in zip(ids, chunk, strict=True):
             padded[: len(rows[i])] = rows[i]  # padded on the right, where it has no effect
-        states = model.transformer(input_ids=torch.from_numpy(ids)).last_hidden_state  # [B, T, C]
-        parts.append(model.score(states[torch.arange(len(chunk)), torch.tensor(lengths) - 1])[:, 0])  # [B]
-    logits: torch.Tensor = torch.cat(parts)[torch.from_numpy(np.argsort(order))]
-    return logits.view(len(groups), size)
+        output = model.transformer(input_ids=torch.from_numpy(ids), output_hidden_states=True)
+        last = output.last_hidden_state[torch.arange(len(chunk)), torch.tensor(lengths) - 1]  # [B, C]
+        parts.append(model.score(last)[:, 0])  # [B]
+        found = [(k, place, flag) for k, i in enumerate(chunk) for place, flag in places[i]]
+        states.append(output.hidden_states[LAYERS - 1][[k for k, _, _ in found], [place for _, place, _ in found]])
+        wrong += [flag for _, _, flag in found]
+    scores = torch.cat(parts)[torch.from_numpy(np.argsort(order))].view(len(groups), size)
+    return scores, torch.cat(states), torch.tensor(wrong)
 
 
-def misfits(rng: np.random.Generator, example: Example) -> tuple[list[str], list[bool]]:
-    """The words of a reply to a prompt, and which of them name a wrong product or solve another problem."""
-    kind = pick(rng, ("helpful", "good", "wrong product", "wrong product", "wrong intent", "wrong intent"))
-    words = write_reply(rng, example.meta, kind).split()
-    own = {example.meta["product"], *INTENTS[example.meta["intent"]].keys}
-    return words, [(word := text.strip(".").lower()) in _TELLING and word not in own for text in words]
+@cache
+def _telling_tokens(tokenizer: TextTokenizer) -> dict[int, list[tuple[list[int], str]]]:
+    """The tokens of every word that names a product or tells a solution, and the word, by the last of them."""
+    found: dict[int, list[tuple[list[int], str]]] = {}
+    for word in sorted({*GOODS, *(key for intent in INTENTS.values() for key in intent.keys)}):
+        ids = tokenizer.encode(f" {word}")
+        found.setdefault(ids[-1], []).append((ids, word))
+    return found
 
 
-def pretrain(model: GPT2ForSequenceClassification, tokenizer: TextTokenizer, steps: int, batch: int, seed: int) -> None:
-    """Trains the first layer to find misfits, with a classifier of its own that is thrown away afterwards."""
-    rng, task = np.random.default_rng([seed, 4]), ReplyTask()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        head = torch.nn.Sequential(torch.nn.LayerNorm(WIDTH), torch.nn.Linear(WIDTH, 1))
-    optimizer = torch.optim.AdamW(
-        [*model.parameters(), *head.parameters()], PRETRAINING_RATE, (0.9, 0.98), weight_decay=0.01
-    )
-    recent = []
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = PRETRAINING_RATE * min(1.0, (step + 1) / WARM_UP)
-        level = "easy" if step < 0.5 * steps else pick(rng, ("easy", "normal", "hard"))
-        rows, targets = [], []
-        for _ in range(batch):
-            example = task.sample(rng, level)
-            row, target = tokenizer.encode(example.prompt), []
-            words, wrong = misfits(rng, example)
-            for word, ids, flag in zip(
-                words, tokenizer.encode_batch([f" {word}" for word in words]), wrong, strict=True
-            ):
-                row += ids
-                asked = word.strip(".").lower() in _TELLING  # told at its last token
-                target += [-1.0] * (len(ids) - 1) + [float(flag) if asked else -1.0]
-            rows.append(row)
-            targets.append([-1.0] * (len(row) - len(target)) + target)
-        length = max(map(len, rows))
-        inputs = torch.tensor([row + [tokenizer.eos_token_id] * (length - len(row)) for row in rows])  # [B, T]
-        wanted = torch.tensor(
-            [target + [-1.0] * (length - len(target)) for target in targets]
-        )  # [B, T], -1: no question
-        states = model.transformer(input_ids=inputs, output_hidden_states=True).hidden_states[1]  # [B, T, C]
-        asked_mask = wanted >= 0
-        losses = torch.nn.functional.binary_cross_entropy_with_logits(
-            head(states)[..., 0][asked_mask], wanted[asked_mask]
-        )
-        optimizer.zero_grad()
-        losses.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        recent.append(losses.item())
-        if (step + 1) % 50 == 0 or step + 1 == steps:
-            print(f"misfits: step {step + 1}/{steps}  loss {np.mean(recent):.4f}", flush=True)
-            recent = []
+def _misfits(
+    row: list[int], start: int, telling: dict[int, list[tuple[list[int], str]]], meta: Mapping[str, Any]
+) -> list[tuple[int, float]]:
+    """Places of the telling words of a row from ``start`` on, and whether each is a misfit (1) or not (0)."""
+    own = {meta["product"], *INTENTS[meta["intent"]].keys}
+    return [
+        (place, float(word not in own))
+        for place in range(start, len(row))
+        for ids, word in telling.get(row[place], ())
+        if row[max(0, place + 1 - len(ids)) : place + 1] == ids
+    ]
 
 
 def train(model: GPT2ForSequenceClassification, tokenizer: TextTokenizer, steps: int, batch: int, seed: int) -> None:
@@ -307,6 +294,10 @@ def train(model: GPT2ForSequenceClassification, tokenizer: TextTokenizer, steps:
     rng = np.random.default_rng([seed, 1])
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = torch.nn.Sequential(torch.nn.LayerNorm(WIDTH), torch.nn.Linear(WIDTH, 1))
+    others += head.parameters()
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}],
         lr=LEARNING_RATE, betas=(0.9, 0.98),
@@ -319,19 +310,20 @@ def train(model: GPT2ForSequenceClassification, tokenizer: TextTokenizer, steps:
     for step in range(steps):
         groups = draw(rng, "train", batch, tokenizer)
         won = judged(rng, np.array([[reply.preference for reply in replies] for _, replies in groups]))
-        scores = scores_of(model, tokenizer, groups)
+        scores, states, wrong = scores_of(model, tokenizer, groups)
         margins = scores[:, first] - scores[:, second]  # [B, pairs]
         loss = torch.nn.functional.softplus(torch.where(torch.from_numpy(won), -margins, margins)).mean()
+        misfit_loss = torch.nn.functional.binary_cross_entropy_with_logits(head(states)[:, 0], wrong)
         optimizer.zero_grad()
-        loss.backward()
+        (loss + misfit_loss).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        recent.append(loss.item())
+        recent.append((loss.item(), misfit_loss.item()))
         if (step + 1) % 50 == 0 or step + 1 == steps:
             seconds = time.perf_counter() - start
             left = seconds / (step + 1) * (steps - step - 1)
-            print(f"step {step + 1}/{steps}  loss {np.mean(recent):.4f}  {left:.0f} s left", flush=True)
+            print(f"step {step + 1}/{steps}  loss {np.mean(recent, axis=0).round(4)}  {left:.0f} s left", flush=True)
             recent = []
 
 
@@ -348,7 +340,7 @@ def set_zero(model: GPT2ForSequenceClassification, tokenizer: TextTokenizer, see
     weight = model.score.weight[0]
     # The classifier has no bias; along its own direction, that of the last norm is one.
     bias: torch.Tensor = model.transformer.ln_f.bias
-    bias.sub_(weight * scores_of(model, tokenizer, groups).mean() / weight.square().sum())
+    bias.sub_(weight * scores_of(model, tokenizer, groups)[0].mean() / weight.square().sum())
 
 
 def save(model: GPT2ForSequenceClassification, tokenizer: Path, folder: Path, record: dict[str, str]) -> None:
@@ -423,16 +415,16 @@ def measure(folder: Path, seed: int, prompts: int) -> Figures:
 def card(figures: Figures, record: Mapping[str, str]) -> str:
     """The text of the folder's README."""
     rows = "\n".join(f"| {kind} | {reward:.2f} |" for kind, reward in figures.rewards.items())
+    options = f"--steps {record['steps']} --seed {record['seed']}"
     return f"""# The reward model of TextGen-Reply-v0
 
-A `GPT2ForSequenceClassification` with two layers of width 96 and one label, trained on simulated comparisons of
+A `GPT2ForSequenceClassification` with {LAYERS} layers of width {WIDTH} and one label, trained on simulated comparisons of
 replies of a support agent. It reads prompt, reply and end token, and gives a score in log-odds; the reward is its
 sigmoid, the probability that the reply is preferred to one that is half right.
 `textgym.rewards.reply_preference.ReplyPreference` runs it without torch. The tokenizer is a copy of the bundled one.
 Written by
 
-    python -m textgym_agents.pretrain.build_reply_reward --out textgym/assets/reply_reward --steps {record["steps"]}
-    --seed {record["seed"]}
+    python -m textgym_agents.pretrain.build_reply_reward --out textgym/assets/reply_reward {options}
 
 on {record["date"]}: {record["steps"]} updates of {record["batch"]} prompts with {REPLIES} replies each,
 {record["seconds"]} s on {record["threads"]} threads.
@@ -466,8 +458,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Trains, measures and writes the card."""
     parser = argparse.ArgumentParser(description="Train the bundled reward model of TextGen-Reply-v0.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the files")
-    parser.add_argument("--steps", type=int, default=500, help="updates")
-    parser.add_argument("--pretraining-steps", type=int, default=400, help="updates before, on misfits")
+    parser.add_argument("--steps", type=int, default=2000, help="updates")
     parser.add_argument("--batch", type=int, default=16, help="prompts in an update")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tokenizer", default="bundled", help="'bundled' or a folder; a copy is kept with the model")
@@ -480,7 +471,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokenizer = load_tokenizer(options.tokenizer)
     model = new_model(tokenizer.vocab_size, tokenizer.eos_token_id, tokenizer.pad_token_id, options.seed)
     start = time.perf_counter()
-    pretrain(model, tokenizer, options.pretraining_steps, 64, options.seed)
     train(model, tokenizer, options.steps, options.batch, options.seed)
     set_zero(model, tokenizer, options.seed)
     record = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers import PreTrainedModel
 
 from textgym.core import Completion, Example, FinishReason, expected
 from textgym.envs.episodes import Setting
-from textgym.metrics import bootstrap_interval, distinct_n
+from textgym.metrics import MetricError, bootstrap_interval, distinct_n
 from textgym.prompts import FixedPrompts
 from textgym_agents.policies import LMPolicy
 from textgym_agents.rollouts.decoding import Limits
@@ -66,6 +67,8 @@ class Evaluation:
         distinct_2: The same for pairs of words.
         length: Mean number of tokens of a completion, its end token included.
         success: Share of completions that solve the task, where it has such a notion.
+        metrics: Corpus scores of the task's own metrics (:meth:`textgym.tasks.Task.metrics`) with intervals; without those
+            that the prompts have nothing for (references, a table), or whose extra is not installed.
         samples: Every completion.
     """
 
@@ -78,6 +81,7 @@ class Evaluation:
     distinct_2: float
     length: float
     success: Interval | None = None
+    metrics: dict[str, Interval] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list, repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -92,6 +96,8 @@ class Evaluation:
             "distinct_2": self.distinct_2,
             "length": self.length,
         }
+        if self.metrics:
+            out["metrics"] = {name: list(interval) for name, interval in self.metrics.items()}
         return out if self.success is None else {**out, "success": list(self.success)}
 
 
@@ -254,6 +260,7 @@ def evaluate(
         distinct_2=distinct_n(texts, 2),
         length=float(np.mean([len(s.tokens) for s in samples])),
         success=bootstrap_interval(solved) if solved else None,
+        metrics=_metrics(setting, chosen, samples),
         samples=samples,
     )
 
@@ -269,6 +276,18 @@ class _Limited:
 
     def __exit__(self, *_: object) -> None:
         self._policy.limits = self._limits
+
+
+def _metrics(setting: Setting, examples: Sequence[Example], samples: Sequence[Sample]) -> dict[str, Interval]:
+    completions = [
+        Completion(e.prompt, s.completion, e.references, e.meta, tuple(s.tokens), s.finish_reason, s.transcript)
+        for e, s in zip(examples, samples, strict=True)
+    ]
+    found = {}
+    for metric in setting.task.metrics():
+        with suppress(MetricError, ImportError):
+            found[metric.name] = metric.interval(completions)
+    return found
 
 
 def _policy(model: BaseAlgorithm | LMPolicy) -> LMPolicy:
