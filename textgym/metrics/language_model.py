@@ -36,6 +36,8 @@ class LanguageModel(Protocol):
 
 
 class _LanguageModelMetric(SumMetric):
+    """What the metrics of this module share: the model, and the log-probabilities of a text's own tokens."""
+
     heavy = True
     label = ""
 
@@ -48,6 +50,21 @@ class _LanguageModelMetric(SumMetric):
         device: str | None = None,
         dtype: str | None = "float32",
     ) -> None:
+        """Loads the model, unless another metric or environment of this process has loaded it.
+
+        Args:
+            model: ``"bundled"`` (computed in numpy, without torch); a folder or Hub id of a causal model of transformers.
+            conditional: Whether the model reads the prompt; else the text stands by itself.
+            max_length: Most tokens that the model reads at once, at least 2; its own limit, if that is lower.
+            batch_size: Texts in a batch.
+            device: Of torch; ``None``: the GPU if there is one.
+            dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``None``: bfloat16 on a GPU.
+
+        Raises:
+            ImportError: torch or transformers is not installed, and the model is not the bundled one.
+            ModelError: The model cannot be loaded, or is no causal one.
+            ValueError: A bad argument.
+        """
         self.model_name = str(model)
         if not isinstance(conditional, bool):
             raise ValueError(expected("conditional", conditional, "True or False"))
@@ -98,32 +115,6 @@ class LMScore(_LanguageModelMetric):
     label = "lm_score"
     range = (-np.inf, 0.0)
 
-    def __init__(
-        self,
-        model: str | os.PathLike[str] = "bundled",
-        conditional: bool = True,
-        max_length: int = 1024,
-        batch_size: int = 32,
-        device: str | None = None,
-        dtype: str | None = "float32",
-    ) -> None:
-        """Loads the model, unless another metric or environment of this process has loaded it.
-
-        Args:
-            model: ``"bundled"`` (computed in numpy, without torch); a folder or Hub id of a causal model of transformers.
-            conditional: Whether the model reads the prompt; else the text stands by itself.
-            max_length: Most tokens that the model reads at once, at least 2; its own limit, if that is lower.
-            batch_size: Texts in a batch.
-            device: Of torch; ``None``: the GPU if there is one.
-            dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``None``: bfloat16 on a GPU.
-
-        Raises:
-            ImportError: torch or transformers is not installed, and the model is not the bundled one.
-            ModelError: The model cannot be loaded, or is no causal one.
-            ValueError: A bad argument.
-        """
-        super().__init__(model, conditional, max_length, batch_size, device, dtype)
-
     def score(self, statistics: Statistics) -> Statistics:
         """See :meth:`SumMetric.score`."""
         return self._mean(statistics)
@@ -140,18 +131,6 @@ class Perplexity(_LanguageModelMetric):
     label = "perplexity"
     range = (1.0, np.inf)
     higher_is_better = False
-
-    def __init__(
-        self,
-        model: str | os.PathLike[str] = "bundled",
-        conditional: bool = True,
-        max_length: int = 1024,
-        batch_size: int = 32,
-        device: str | None = None,
-        dtype: str | None = "float32",
-    ) -> None:
-        """Args, Raises: see :class:`LMScore`."""
-        super().__init__(model, conditional, max_length, batch_size, device, dtype)
 
     def score(self, statistics: Statistics) -> Statistics:
         """See :meth:`SumMetric.score`."""
