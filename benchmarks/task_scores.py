@@ -2,9 +2,10 @@
 
 ``python benchmarks/task_scores.py --json benchmarks/results/task_scores.json``
 
-The three scores are mean returns on the same held-out prompts (500 of the ``dev`` split), with 95% bootstrap intervals.
-"Scoring" is how many of the model's completions the task's reward scores a second: the median of five batches that it has not
-seen before.
+The three scores are mean returns on the same held-out prompts (500 of the ``dev`` split), with 95% bootstrap intervals; the
+model's score is also measured at each level of difficulty, on 200 prompts.
+"Scoring" is how many of the model's completions the task's reward scores a second, in batches of a tenth of them, and how many
+times that is the rate of scoring one by one: medians of five batches each, in turn, none of which has been scored before.
 """
 
 from __future__ import annotations
@@ -60,16 +61,18 @@ def oracle_player(env_id: str, examples: Sequence[Example]) -> Any:
     return lambda step, masks: np.array([row[min(step, len(row) - 1)] for row in rows])
 
 
-def scoring_speed(reward: Any, completions: Sequence[Completion]) -> float:
-    """Completions a second, median of five disjoint batches."""
+def scoring_speed(reward: Any, completions: Sequence[Completion]) -> tuple[float, float]:
+    """Completions a second: in a batch, and one by one. Medians of five disjoint batches each, in turn."""
     reward(completions[:1])  # whatever is loaded once
-    size, rates = (len(completions) - 1) // BATCHES, []
-    for k in range(BATCHES):
-        batch = completions[1 + k * size : 1 + (k + 1) * size]
+    size = (len(completions) - 1) // (2 * BATCHES)
+    rates: tuple[list[float], list[float]] = ([], [])
+    for k in range(2 * BATCHES):
+        batch, alone = completions[1 + k * size : 1 + (k + 1) * size], k % 2 == 1
         start = time.perf_counter()
-        reward(batch)
-        rates.append(len(batch) / (time.perf_counter() - start))
-    return statistics.median(rates)
+        for part in [[c] for c in batch] if alone else [batch]:
+            reward(part)
+        rates[alone].append(len(batch) / (time.perf_counter() - start))
+    return statistics.median(rates[0]), statistics.median(rates[1])
 
 
 def measure(env_id: str, episodes: int) -> dict[str, Any]:
@@ -82,28 +85,38 @@ def measure(env_id: str, episodes: int) -> dict[str, Any]:
     random, _ = play(env_id, examples, random_player())
     oracle, solved = play(env_id, examples, oracle_player(env_id, examples))
     model = PPO("CausalLMPolicy", env_id, n_envs=1, kl_coef=0.0, device="cpu")
-    samples = write(model, setting, examples)
-    successes = [s.is_success for s in samples if s.is_success is not None]
+    unscored = setting_of(
+        env_id, split="dev", reward="length"
+    )  # the same completions; nothing of them is remembered yet
     completions = [
         Completion(e.prompt, s.completion, e.references, e.meta, tuple(s.tokens), s.finish_reason, s.transcript)
-        for e, s in zip(examples, samples, strict=True)
+        for e, s in zip(examples, write(model, unscored, examples), strict=True)
     ]
+    batched, alone = scoring_speed(setting.reward, completions)
+    samples = write(model, setting, examples)
+    successes = [s.is_success for s in samples if s.is_success is not None]
     scores = {
         "random": bootstrap_interval(random),
         "base": bootstrap_interval([s.reward for s in samples]),
         "oracle": bootstrap_interval(oracle),
     }
     low, high = scores["random"][0], scores["oracle"][0]
+    levels = {}
+    for level in setting.task.difficulties:
+        at = setting_of(env_id, split="dev", difficulty=level)
+        levels[level] = list(bootstrap_interval([s.reward for s in write(model, at, held_out(at, min(episodes, 200)))]))
     return {
         "id": env_id,
         "episodes": episodes,
+        "base_levels": levels,
         **{name: list(score) for name, score in scores.items()},
         "base_normalized": (scores["base"][0] - low) / (high - low),
         "base_success": float(np.mean(successes)) if successes else None,
         "oracle_success": float(np.mean([s for s in solved if s is not None])) if successes else None,
         "base_tokens": float(np.mean([len(s.tokens) for s in samples])),
         "prompt_tokens": float(np.mean([len(ids) for ids in setting.encode_prompts(examples)])),
-        "scored_per_second": scoring_speed(setting.reward, completions),
+        "scored_per_second": batched,
+        "scored_per_second_one_by_one": alone,
         "samples": [[s.prompt, s.transcript, s.reward] for s in samples[:5]],
     }
 
@@ -119,15 +132,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown := set(options.ids) - set(known):
         parser.error(f"unknown ids: {sorted(unknown)}; known: {known}")
     rows = []
-    print(
-        f"{'task':26} {'random':>7} {'base':>7} {'oracle':>7} {'base, normalized':>17} {'success':>8} {'scored/s':>9}"
-    )
+    names = f"{'task':26} {'random':>7} {'base':>7} {'oracle':>7} {'base, normalized':>17} {'success':>8}"
+    print(f"{names} {'scored/s':>9} {'batch/one':>9}  base at each level")
     for env_id in options.ids or known:
         row = measure(env_id, options.episodes)
         success = "" if row["base_success"] is None else f"{row['base_success']:.2f}"
         print(
             f"{env_id:26} {row['random'][0]:7.3f} {row['base'][0]:7.3f} {row['oracle'][0]:7.3f} "
-            f"{row['base_normalized']:17.2f} {success:>8} {row['scored_per_second']:9,.0f}",
+            f"{row['base_normalized']:17.2f} {success:>8} {row['scored_per_second']:9,.0f} "
+            f"{row['scored_per_second'] / row['scored_per_second_one_by_one']:9.1f}  "
+            + ", ".join(f"{level} {score[0]:.2f}" for level, score in row["base_levels"].items()),
             flush=True,
         )
         rows.append(row)

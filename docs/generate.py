@@ -1,6 +1,7 @@
 """Writes what the documentation takes from elsewhere: ``python docs/generate.py``.
 
-The environments' pages and their gallery come from the tasks' docstrings, the table of ratios from the benchmark's results.
+The environments' pages and their gallery come from the tasks' docstrings and the benchmarks' results, the table of ratios from
+the latter.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import inspect
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -19,7 +21,12 @@ from textgym.tasks.page import page_of
 
 DOCS = Path(__file__).parent
 FOLDER = DOCS / "environments"
-RESULTS = DOCS.parent / "benchmarks" / "results" / "compare.json"
+RESULTS = DOCS.parent / "benchmarks" / "results"
+
+
+def measured(name: str) -> dict[str, Any]:
+    """What a benchmark has found."""
+    return dict(json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")))
 
 
 def page(task: type[Task]) -> str:
@@ -28,13 +35,17 @@ def page(task: type[Task]) -> str:
     env = gym.make(task.id)
     rng = np.random.default_rng(0)
     examples = [task().sample(rng, task.default_difficulty) for _ in range(3)]
+    levels = next(row["base_levels"] for row in measured("task_scores")["rows"] if row["id"] == task.id)
     shown = "\n\n".join(f"```text\n{e.prompt}⟩{task().oracle(e)}\n```" for e in examples)
     facts = [
         ("Make", f'`gym.make("{task.id}")`, `gym.make_vec("{task.id}", num_envs=…)`'),
         ("Action space", f"`{env.action_space}`"),
         ("Observation width", f"`L = {env.observation_space['input_ids'].shape[0]}` tokens"),  # type: ignore[index]
         ("Token budget", f"`max_new_tokens={task.max_new_tokens}`, `min_new_tokens={task.min_new_tokens}`"),
-        ("Difficulties", ", ".join(f'`"{d}"`' for d in task.difficulties)),
+        (
+            "Difficulties, and the model's score",
+            ", ".join(f'`"{d}"` {levels[d][0]:.2f}' for d in task.difficulties),
+        ),
         ("Score of random tokens", f"{task.random_score:.2f}"),
         ("Score of the bundled model, untrained", f"{task.base_score:.2f}"),
         ("Score of the oracle", f"{task.oracle_score:.2f}"),
@@ -58,13 +69,26 @@ Prompts, and behind `⟩` what the oracle writes:
 
 def gallery() -> str:
     """The list of all environments, in Markdown."""
+    runs = {row["id"]: row for row in measured("learnability")["rows"]}
     rows = []
     for task in TASKS.values():
         title = page_of(task).splitlines()[0]
-        scores = " | ".join(f"{score:.2f}" for score in (task.random_score, task.base_score, task.oracle_score))
-        rows.append(f"| [{task.id}]({task.id}.md) | {title} | {scores} |")
+        learned = task.random_score + np.mean(runs[task.id]["after"]) * (task.oracle_score - task.random_score)
+        scores = (task.random_score, task.base_score, learned, task.oracle_score)
+        cells = " | ".join(f"{score:.2f}" for score in scores)
+        rows.append(f"| [{task.id}]({task.id}.md) | {title} | {cells} | {max(runs[task.id]['tokens']):,} |")
     table = "\n".join(rows)
-    return f"# Environments\n\n| id | what the policy does | random | base | oracle |\n|---|---|---|---|---|\n{table}\n"
+    seeds = sorted({len(row["after"]) for row in runs.values()})
+    return f"""# Environments
+
+| id | what the policy does | random | base | PPO | oracle | tokens |
+|---|---|---|---|---|---|---|
+{table}
+
+Mean returns on held-out prompts: of random tokens, of the bundled model ("base"), of the same model after PPO with the settings
+of `textgym train ID --algo ppo` (mean of {" or ".join(map(str, seeds))} seeds, after so many
+tokens), and of the oracle. Measured by `benchmarks/task_scores.py` and `benchmarks/learnability.py`.
+"""
 
 
 def pages() -> dict[str, str]:
@@ -74,7 +98,7 @@ def pages() -> dict[str, str]:
 
 def performance() -> str:
     """The page on performance, with the table of the present results."""
-    result = json.loads(RESULTS.read_text(encoding="utf-8"))
+    result = measured("compare")
     lines = [
         "| comparison | ours | the other side | ratio, median (lowest to highest) | target |",
         "|---|---|---|---|---|",

@@ -194,6 +194,14 @@ BAD = [
     (["sample", ENV_ID, "--prompt", ""], "tokens, actual: 0 tokens in ''"),
     (["sample", ENV_ID, "--prompts", "none.jsonl"], "there is no file"),
     (["sample", ENV_ID, "--prompt-words", "3"], "give --prompts FILE too"),
+    (["sample", ENV_ID, "--dataset", "imdb"], "Expected `dataset` to be 'hub:' and the name of a preset"),
+    (["sample", ENV_ID, "--dataset", "hub:imbd"], "or 'owner/name' of the Hub, actual value: 'imbd'"),
+    (["sample", ENV_ID, "--dataset", "{imdb}"], "Expected --dataset to have a JSON value"),
+    (["sample", ENV_ID, "--dataset", '{"preset": "imdb", "path": "no.jsonl"}'], "no.jsonl"),
+    (
+        ["train", ENV_ID, "--dataset", "hub:imdb", "--prompts", "a.jsonl"],
+        "Expected --prompts or --dataset, actual: both",
+    ),
     (["sample", ENV_ID, "--policy", "oracle", "--greedy"], "Expected a saved policy for the decoding options"),
     (["sample", ENV_ID, "--policy", "nowhere"], "there is no 'nowhere'"),
     (["sample", ENV_ID, "--tokenizer", "/nowhere"], "Could not load the tokenizer '/nowhere'"),
@@ -301,6 +309,46 @@ def test_train_on_a_file_makes_room_for_its_prompts(cli, tiny_model, tmp_path):
     code, _, err = cli("eval", path, "--split", "test")
     assert code == 2
     assert "p.test.jsonl" in err
+
+
+def test_data_set_of_the_hub(cli, tiny_model, tmp_path):
+    """A local copy of one, through all three commands; prompts and data set take each other's place."""
+    for split, film in (("train", "A"), ("validation", "B"), ("test", "C")):
+        rows = [json.dumps({"text": f"Film {film} {k} was long and slow", "label": k % 2}) for k in range(4)]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(rows))
+    spec = {
+        "hub": "owner/name",
+        "path": str(tmp_path / "{split}.jsonl"),
+        "columns": {"prompt": "text"},
+        "prompt_words": 3,
+    }
+    code, out, _ = cli("sample", ENV_ID, "--dataset", json.dumps(spec), "--split", "test", "--max-new-tokens", 3)
+    assert code == 0
+    assert "Film C" in out
+    assert "long and slow" not in out  # three words of each
+    path = tmp_path / "run"
+    code, out, _ = cli("train", ENV_ID, "--out", path, "--model", tiny_model, *TINY, "--dataset", json.dumps(spec))
+    assert code == 0, out
+    assert "4 held-out prompts" in out
+    assert json.loads((path / "config.json").read_text())["env_kwargs"]["dataset"] == spec
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "My own words"}\n')
+    assert "My own words" in cli("eval", path, "--prompts", tmp_path / "mine.jsonl", "--device", "cpu")[1]
+    assert "1 dev prompts" in cli("eval", path, "--prompts", tmp_path / "mine.jsonl", "--device", "cpu")[1]
+    code, out, err = cli("eval", path, "--split", "test", "--device", "cpu")
+    assert code == 0, err
+    assert "Film C" in out
+    again = ["train", ENV_ID, "--model", tiny_model, *TINY, "--eval-prompts", tmp_path / "mine.jsonl"]
+    code, out, _ = cli(*again, "--out", tmp_path / "run2", "--dataset", json.dumps(spec))
+    assert code == 0
+    assert "1 held-out prompts" in out
+
+
+def test_a_missing_extra_is_one_line(cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    code, _, err = cli("sample", ENV_ID, "--dataset", "hub:imdb")
+    assert code == 2
+    assert err.startswith("Error: ")
+    assert "pip install 'textgym[hub]'" in err
 
 
 def test_train_refuses_a_folder_that_is_in_use(cli, trained, tiny_model):

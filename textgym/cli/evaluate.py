@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import Progress
 
 from textgym.cli import options
-from textgym.cli.options import agents, bad_input, make_console, prompt_file, prompt_room
+from textgym.cli.options import agents, bad_input, environment_kwargs, make_console, prompt_room, replaced
 from textgym.cli.tables import NOTE, results, samples
 from textgym.core import TextGymError
 
@@ -32,6 +32,7 @@ def evaluate_run(
     prompts: options.Prompts = None,
     prompt_column: options.PromptColumn = None,
     prompt_words: options.PromptWords = None,
+    dataset: options.Dataset = None,
     temperature: options.Temperature = 1.0,
     top_k: options.TopK = 0,
     top_p: options.TopP = 1.0,
@@ -49,8 +50,9 @@ def evaluate_run(
 ) -> None:
     """Measure a trained policy on held-out prompts: reward, KL, perplexity, distinct-n."""
     console = make_console()
-    if prompts is None and (prompt_column is not None or prompt_words is not None):
-        raise TextGymError("--prompt-column and --prompt-words say how to read a file: give --prompts FILE too")
+    source = environment_kwargs(
+        prompts=prompts, prompt_column=prompt_column, prompt_words=prompt_words, dataset=dataset
+    )
     with agents(console):
         from textgym_agents.algorithms.registry import load_algorithm
         from textgym_agents.models.loading import load_model
@@ -64,9 +66,7 @@ def evaluate_run(
                 f"Expected a model in the folder of a training run, but there is no config.json beside {str(path)!r}"
             )
         config = folder.read_config()
-        kwargs: dict[str, Any] = {**config.eval_kwargs, "split": split}
-        if prompts is not None:
-            kwargs["prompts"] = prompt_file(prompts, prompt_column, prompt_words)
+        kwargs = replaced(config.eval_kwargs, {**source, "split": split})
         if (room := prompt_room(config.env_id, kwargs, [split])) is not None:
             kwargs["max_prompt_tokens"] = max(room, kwargs.get("max_prompt_tokens", room))
         decoding = Decoding(temperature, top_k, top_p)

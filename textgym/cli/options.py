@@ -43,6 +43,15 @@ PromptColumn = Annotated[
 PromptWords = Annotated[
     int | None, typer.Option(metavar="N", help="Take only the first N words as the prompt.", rich_help_panel=_ENV)
 ]
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="""In place of --prompts: a preset or data set of the Hub ('hub:imdb'), or a JSON mapping such as
+        '{"preset": "imdb", "path": "imdb/{split}.jsonl"}'.""",
+        rich_help_panel=_ENV,
+    ),
+]
 Tokenizer = Annotated[
     str | None, typer.Option(metavar="NAME", help="'bundled', a folder, a Hub id.", rich_help_panel=_ENV)
 ]
@@ -124,19 +133,24 @@ def environment_kwargs(
     prompts: str | None = None,
     prompt_column: str | None = None,
     prompt_words: int | None = None,
+    dataset: str | None = None,
     reward: str | None = None,
     **others: Any,
 ) -> dict[str, Any]:
     """Arguments of an environment from options; those that were not given are left out.
 
     Raises:
-        TextGymError: Options that do not go together, or a reward that is not JSON.
+        TextGymError: Options that do not go together, or a reward or data set that is not JSON.
     """
     given = {name: value for name, value in others.items() if value is not None}
     if prompts is not None:
         given["prompts"] = prompt_file(prompts, prompt_column, prompt_words)
     elif prompt_column is not None or prompt_words is not None:
         raise TextGymError("--prompt-column and --prompt-words say how to read a file: give --prompts FILE too")
+    if dataset is not None:
+        if prompts is not None:
+            raise TextGymError("Expected --prompts or --dataset, actual: both")
+        given["dataset"] = _dataset(dataset)
     if reward is not None:
         given["reward"] = parse_json("--reward", reward) if reward.lstrip().startswith("{") else reward
     return given
@@ -150,18 +164,36 @@ def prompt_file(path: str, column: str | None, words: int | None) -> dict[str, A
     return spec if words is None else {**spec, "prompt_words": words}
 
 
+def _dataset(text: str) -> Any:
+    """A data set as the environment takes it; a path in it is made absolute, as that of a file of prompts."""
+    if not text.lstrip().startswith("{"):
+        return text
+    spec = parse_json("--dataset", text)
+    if isinstance(spec.get("path"), str):
+        spec["path"] = str(Path(spec["path"]).expanduser().resolve())
+    return spec
+
+
+def replaced(kwargs: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``kwargs`` of an environment with ``changes``; new prompts take the place of an old data set, and the reverse."""
+    sources = {"prompts", "dataset"}
+    gone = sources if sources & set(changes) else set()
+    return {**{name: value for name, value in kwargs.items() if name not in gone}, **changes}
+
+
 def prompt_room(env_id: str, kwargs: Mapping[str, Any], splits: Sequence[str]) -> int | None:
-    """``max_prompt_tokens`` that the prompts of a file need, at least the task's default; ``None`` where there is no file.
+    """``max_prompt_tokens`` that given prompts need, at least the task's default; ``None`` where the task writes its own.
 
     So that nobody has to count the tokens of a file of prompts by hand.
     """
     spec = gym.spec(env_id).kwargs
-    if kwargs.get("prompts") is None or "task" not in spec:
+    prompts, dataset = kwargs.get("prompts"), kwargs.get("dataset")
+    if prompts is dataset is None or "task" not in spec:
         return None
     task, tokenizer = make_task(spec["task"]), load_tokenizer(kwargs.get("tokenizer", "bundled"))
     room = task.max_prompt_tokens
     for split in splits:
-        found = load_prompts(kwargs["prompts"], task, split, kwargs.get("difficulty", task.default_difficulty))  # type: ignore[arg-type]
+        found = load_prompts(prompts, task, split, kwargs.get("difficulty", task.default_difficulty), dataset)  # type: ignore[arg-type]
         if isinstance(found, FixedPrompts):
             room = max(room, *(len(ids) for ids in tokenizer.encode_batch([e.prompt for e in found.examples])))
     return room
@@ -186,7 +218,7 @@ def bad_input() -> Iterator[None]:
     """Errors of our own checks become a :class:`TextGymError`, which is shown without a traceback."""
     try:
         yield
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         if isinstance(error, TextGymError):
             raise
         raise TextGymError(str(error)) from error

@@ -14,7 +14,16 @@ from rich.console import Console
 from rich.text import Text
 
 from textgym.cli import options
-from textgym.cli.options import agents, bad_input, environment_id, environment_kwargs, make_console, named, prompt_room
+from textgym.cli.options import (
+    agents,
+    bad_input,
+    environment_id,
+    environment_kwargs,
+    make_console,
+    named,
+    prompt_room,
+    replaced,
+)
 from textgym.core import Example, TextGymError
 
 Writer = Callable[[Example], list[int]]
@@ -38,6 +47,7 @@ def play(
     prompts: options.Prompts = None,
     prompt_column: options.PromptColumn = None,
     prompt_words: options.PromptWords = None,
+    dataset: options.Dataset = None,
     tokenizer: options.Tokenizer = None,
     reward: options.Reward = None,
     max_prompt_tokens: options.MaxPromptTokens = None,
@@ -58,6 +68,7 @@ def play(
         prompts=prompts,
         prompt_column=prompt_column,
         prompt_words=prompt_words,
+        dataset=dataset,
         tokenizer=None if tokenizer is None else named(tokenizer),
         reward=reward,
         max_prompt_tokens=max_prompt_tokens,
@@ -144,7 +155,7 @@ def _load(policy: str, kwargs: dict[str, Any], device: str, console: Console) ->
     if folder is not None:
         trained = folder.read_config().eval_kwargs
         trained.pop("split")
-        kwargs = {**trained, **kwargs}
+        kwargs = replaced(trained, kwargs)
     return kwargs, model
 
 

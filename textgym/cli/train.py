@@ -21,6 +21,7 @@ from textgym.cli.options import (
     parse_json,
     prompt_file,
     prompt_room,
+    replaced,
     tokenizer_of,
 )
 from textgym.cli.tables import NOTE, duration, results
@@ -101,12 +102,13 @@ def train(
         typer.Option(
             metavar="FILE",
             help="Held-out prompts.",
-            show_default="the dev split of --prompts",
+            show_default="the dev split of --prompts or --dataset",
             rich_help_panel="Environment",
         ),
     ] = None,
     prompt_column: options.PromptColumn = None,
     prompt_words: options.PromptWords = None,
+    dataset: options.Dataset = None,
     reward: options.Reward = None,
     max_prompt_tokens: options.MaxPromptTokens = None,
     max_new_tokens: options.MaxNewTokens = None,
@@ -148,6 +150,7 @@ def train(
             prompts=prompts,
             prompt_column=prompt_column if prompts else None,
             prompt_words=prompt_words if prompts else None,
+            dataset=dataset,
             tokenizer=named(tokenizer) if tokenizer else tokenizer_of(model),
             reward=reward,
             max_prompt_tokens=max_prompt_tokens,
@@ -201,7 +204,8 @@ def _room(env_id: str, kwargs: dict[str, Any], held_out: Any) -> dict[str, int]:
     if "max_prompt_tokens" in kwargs:
         return {}
     rooms = [prompt_room(env_id, kwargs, ["train"] if held_out else ["train", "dev"])]
-    rooms.append(prompt_room(env_id, {**kwargs, "prompts": held_out}, ["dev"]))
+    if held_out:
+        rooms.append(prompt_room(env_id, replaced(kwargs, {"prompts": held_out}), ["dev"]))
     found = [room for room in rooms if room is not None]
     return {"max_prompt_tokens": max(found)} if found else {}
 

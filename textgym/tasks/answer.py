@@ -75,7 +75,7 @@ class AnswerTask(Task):
     template = "{prompt}\nAnswer:"
     random_score = 0.0
     oracle_score = 1.0
-    base_score = 0.19
+    base_score = 0.4
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`; ``meta`` has the kind of the question and other answers that the passage suggests."""

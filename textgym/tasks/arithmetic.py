@@ -156,7 +156,7 @@ class ArithmeticTask(Task):
     default_difficulty = "normal"
     random_score = 0.0
     oracle_score = 1.0
-    base_score = 0.22
+    base_score = 0.69
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`; the one reference is the worked answer."""

@@ -208,7 +208,7 @@ class BookingTask(Task):
     max_reply_tokens = 96
     random_score = 0.0
     oracle_score = 0.81
-    base_score = 0.02
+    base_score = 0.55
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`; ``meta`` has the customer's script."""

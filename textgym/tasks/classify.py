@@ -87,7 +87,7 @@ class ClassifyTask(Task):
     template = "Review: {prompt}\nLabel:"
     random_score = 0.0
     oracle_score = 1.0
-    base_score = 0.33
+    base_score = 0.35
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`; ``meta`` has the kinds of the sentences."""

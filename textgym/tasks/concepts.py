@@ -138,7 +138,7 @@ class ConceptsTask(Task):
     template = "Words: {prompt}\nSentence:"
     random_score = 0.0
     oracle_score = 1.0
-    base_score = 0.43
+    base_score = 0.73
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`; ``meta`` has the words."""

@@ -46,7 +46,7 @@ class CopyTask(SymbolTask):
     lengths = {"easy": 3, "normal": 5, "hard": 8}
     random_score = 0.0
     oracle_score = 1.0
-    base_score = 0.55
+    base_score = 0.64
 
     def answer(self, symbols: Sequence[str]) -> list[str]:
         """See :meth:`SymbolTask.answer`."""

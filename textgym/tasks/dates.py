@@ -106,7 +106,7 @@ class DatesTask(Task):
     default_difficulty = "normal"
     random_score = 0.0
     oracle_score = 1.0
-    base_score = 0.43
+    base_score = 0.46
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`; ``meta`` has the number of dates."""

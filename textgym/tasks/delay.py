@@ -87,7 +87,7 @@ class DelayTask(Task):
     default_difficulty = "8"
     random_score = 0.0
     oracle_score = 1.0
-    base_score = 0.17
+    base_score = 0.23
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`; ``meta`` has the delay."""

@@ -139,7 +139,7 @@ class DescribeTask(Task):
     template = "{prompt}\nText:"
     random_score = 0.0
     oracle_score = 1.0
-    base_score = 0.2
+    base_score = 0.67
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`; ``meta`` has the table."""

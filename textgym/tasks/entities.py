@@ -82,7 +82,7 @@ class EntitiesTask(Task):
     template = "Text: {prompt}\nTagged:"
     random_score = 0.0
     oracle_score = 1.0
-    base_score = 0.19
+    base_score = 0.69
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`; ``meta`` has the entities."""

@@ -90,7 +90,7 @@ class NumbersTask(Task):
     default_difficulty = "normal"
     random_score = 0.0
     oracle_score = 1.0
-    base_score = 0.23
+    base_score = 0.39
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`."""

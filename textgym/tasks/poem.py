@@ -131,7 +131,7 @@ class PoemTask(Task):
     default_difficulty = "normal"
     random_score = -0.01
     oracle_score = 1.0
-    base_score = 0.43
+    base_score = 0.5
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`; ``meta`` has the topic and the number of the rhyme's family."""

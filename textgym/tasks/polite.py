@@ -101,7 +101,7 @@ class PoliteTask(Task):
     default_difficulty = "normal"
     random_score = 0.0
     oracle_score = 1.0
-    base_score = 0.5
+    base_score = 0.61
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`; ``meta`` has the request without style."""

@@ -149,7 +149,7 @@ class ProgramTask(Task):
     default_difficulty = "normal"
     random_score = 0.0
     oracle_score = 1.0
-    base_score = 0.49
+    base_score = 0.6
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`; ``meta`` has six tests."""

@@ -112,7 +112,7 @@ class ReplyTask(Task):
     template = "Customer: {prompt}\nAgent:"
     random_score = 0.0
     oracle_score = 0.93
-    base_score = 0.19
+    base_score = 0.59
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`.

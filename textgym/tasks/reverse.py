@@ -44,7 +44,7 @@ class ReverseTask(SymbolTask):
     lengths = {"easy": 3, "normal": 4, "hard": 6}
     random_score = 0.0
     oracle_score = 1.0
-    base_score = 0.59
+    base_score = 0.64
 
     def answer(self, symbols: Sequence[str]) -> list[str]:
         """See :meth:`SymbolTask.answer`."""

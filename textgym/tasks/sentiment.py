@@ -64,7 +64,7 @@ class SentimentTask(Task):
     difficulties = ("easy", "normal", "hard")
     random_score = 0.01
     oracle_score = 0.97
-    base_score = 0.06
+    base_score = 0.05
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`; ``meta`` has the polarity of the whole review and the kind of the cut."""

@@ -45,7 +45,7 @@ class SortTask(SymbolTask):
     distinct_symbols = True
     random_score = 0.0
     oracle_score = 1.0
-    base_score = 0.56
+    base_score = 0.62
 
     def answer(self, symbols: Sequence[str]) -> list[str]:
         """See :meth:`SymbolTask.answer`."""

@@ -80,7 +80,7 @@ class SummarizeTask(Task):
     template = "Article: {prompt}\nHeadline:"
     random_score = 0.0
     oracle_score = 1.0
-    base_score = 0.25
+    base_score = 0.73
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`; no ``meta``."""

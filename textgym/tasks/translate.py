@@ -83,7 +83,7 @@ class TranslateTask(Task):
     template = "German: {prompt}\nEnglish:"
     random_score = 0.07
     oracle_score = 1.0
-    base_score = 0.58
+    base_score = 0.85
 
     def sample(self, rng: np.random.Generator, difficulty: str) -> Example:
         """See :meth:`Task.sample`; no ``meta``."""

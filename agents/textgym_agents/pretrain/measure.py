@@ -35,10 +35,8 @@ def load_model(folder: Path) -> GPT2LMHeadModel:
 
 def next_token_loss(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy, nats a token; padding [B, L] is not a target."""
-    vocabulary = logits.shape[-1]
-    return torch.nn.functional.cross_entropy(
-        logits[:, :-1].reshape(-1, vocabulary), ids[:, 1:].reshape(-1), ignore_index=PAD_ID
-    )
+    targets = torch.nn.functional.pad(ids[:, 1:], (0, 1), value=PAD_ID)  # the last position has none
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PAD_ID)
 
 
 @dataclass(frozen=True)

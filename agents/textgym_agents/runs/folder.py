@@ -66,7 +66,7 @@ class RunConfig:
     @property
     def eval_kwargs(self) -> dict[str, Any]:
         """Arguments of the environment with the held-out prompts."""
-        prompts = {} if self.eval_prompts is None else {"prompts": self.eval_prompts}
+        prompts = {} if self.eval_prompts is None else {"prompts": self.eval_prompts, "dataset": None}
         return {**self.env_kwargs, **prompts, "split": "dev"}
 
 

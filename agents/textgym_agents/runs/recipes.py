@@ -32,11 +32,14 @@ class Recipe:
 
 # Tokens after which the bundled model has learned most of what it will: some thousands of episodes, a minute or two.
 _BUNDLED_TIMESTEPS = {
-    "Sentiment": 200_000, "Classify": 10_000, "Summarize": 26_000, "Translate": 45_000, "Answer": 14_000, "Entities": 60_000,
-    "Reply": 50_000, "Booking": 50_000, "Describe": 50_000, "Concepts": 50_000, "Poem": 50_000, "Polite": 45_000,
-    "Arithmetic": 80_000, "Program": 16_000, "Numbers": 70_000, "Dates": 70_000, "Copy": 30_000, "Reverse": 25_000,
+    "Sentiment": 200_000, "Classify": 10_000, "Summarize": 90_000, "Translate": 45_000, "Answer": 14_000, "Entities": 60_000,
+    "Reply": 50_000, "Booking": 50_000, "Describe": 50_000, "Concepts": 90_000, "Poem": 50_000, "Polite": 45_000,
+    "Arithmetic": 80_000, "Program": 32_000, "Numbers": 70_000, "Dates": 70_000, "Copy": 60_000, "Reverse": 50_000,
     "Sort": 25_000, "Delay": 40_000,
 }  # fmt: skip
+
+# Tasks whose reward is hard to earn in any other way than the one that is meant: the reference need not hold the policy back.
+_LOOSELY_HELD = ("Summarize", "Program", "Copy", "Reverse")
 
 # From the general to the special: where several apply, the later one wins, setting by setting.
 RECIPES: tuple[Recipe, ...] = (
@@ -71,6 +74,10 @@ RECIPES: tuple[Recipe, ...] = (
     *(
         Recipe(env_id=f"TextGen-{task}-v0", model="bundled", total_timesteps=tokens)
         for task, tokens in _BUNDLED_TIMESTEPS.items()
+    ),
+    *(
+        Recipe(env_id=f"TextGen-{task}-v0", algo="ppo", model="bundled", hyperparameters={"kl_coef": 0.01})
+        for task in _LOOSELY_HELD
     ),
 )
 
