@@ -33,6 +33,7 @@ from textgym.envs import TextGenEnv, TextGenVectorEnv
 from textgym.rewards import Reward
 from textgym_agents import PPO, CausalLMPolicy
 from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
+from textgym_agents.algorithms.options import arguments_of
 from textgym_agents.rollouts.decoding import Limits
 
 _logs = tempfile.TemporaryDirectory()  # SB3 makes a folder for every logger, even for one that writes nothing
@@ -214,6 +215,16 @@ def toy_groups(
         num_generations=num_generations,  # type: ignore[call-arg]
         **settings,
     )
+
+
+def toy_algorithm(cls: type[Algorithm], env: Any = None, seed: int = 0, **kwargs: Any) -> Algorithm:
+    """Any on-policy algorithm with a tiny model of 11 words, on 8 environments unless ``env`` is given."""
+    model = kwargs.pop("model", None) or tiny_gpt2(vocab_size=len(WORDS), scale=0.15)
+    policy_kwargs = {"model": model, **kwargs.pop("policy_kwargs", {})}
+    if env is None:
+        env = toy_vector(8, **cls.needed_env_kwargs({**arguments_of(cls), **kwargs}))
+    settings: dict[str, Any] = {"learning_rate": 1e-3, "device": "cpu", **kwargs}
+    return cls("CausalLMPolicy", env, seed=seed, policy_kwargs=policy_kwargs, **settings)
 
 
 def tiny_t5(seed: int = 0, vocab_size: int = VOCAB, **config: Any) -> T5ForConditionalGeneration:

@@ -1,10 +1,27 @@
 """textgym_agents: language-model policies, and algorithms for them that are Stable-Baselines3 algorithms."""
 
+from textgym_agents.algorithms.a2c import A2C
 from textgym_agents.algorithms.grpo import GRPO
+from textgym_agents.algorithms.nlpo import NLPO
 from textgym_agents.algorithms.ppo import PPO
+from textgym_agents.algorithms.reinforce import REINFORCE
 from textgym_agents.algorithms.rloo import RLOO
+from textgym_agents.algorithms.trpo import TRPO
 from textgym_agents.policies import CausalLMPolicy, LMPolicy, Seq2SeqLMPolicy
 from textgym_agents.rollouts.decoding import Limits
 from textgym_agents.rollouts.sampling import Decoding
 
-__all__ = ["GRPO", "PPO", "RLOO", "CausalLMPolicy", "Decoding", "LMPolicy", "Limits", "Seq2SeqLMPolicy"]
+__all__ = [
+    "A2C",
+    "GRPO",
+    "NLPO",
+    "PPO",
+    "REINFORCE",
+    "RLOO",
+    "TRPO",
+    "CausalLMPolicy",
+    "Decoding",
+    "LMPolicy",
+    "Limits",
+    "Seq2SeqLMPolicy",
+]

@@ -51,6 +51,17 @@ def gae(
     return advantages, torch.where(mask, advantages + values, torch.zeros_like(values))
 
 
+def policy_gradient_loss(log_probs: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
+    """Its gradient is the policy gradient, ``-mean(A_t * grad log pi(a_t))`` over tokens (Williams 1992); scalar.
+
+    Args:
+        log_probs: ``[B, T]``, of the taken tokens under the policy being trained.
+        advantages: ``[B, T]``, or returns.
+        mask: ``[B, T]`` bool.
+    """
+    return -masked_mean(torch.where(mask, log_probs, torch.zeros_like(log_probs)) * advantages, mask)
+
+
 def clipped_policy_loss(
     log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor, clip_range: float
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -42,7 +42,10 @@ def train(
         typer.Argument(metavar="ID", help="Environment id, such as TextGen-Sentiment-v0.", show_default=False),
     ] = None,
     algo: Annotated[
-        str, typer.Option(metavar="NAME", help="'ppo', 'grpo' or 'rloo'.", rich_help_panel=_TRAINING)
+        str,
+        typer.Option(
+            metavar="NAME", help="'ppo', 'a2c', 'grpo', 'nlpo', 'reinforce', 'rloo', 'trpo'.", rich_help_panel=_TRAINING
+        ),
     ] = "ppo",
     out: Annotated[
         Path | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from stable_baselines3.common.vec_env import VecEnv
@@ -15,12 +15,25 @@ from textgym_agents.losses import sequence_sum
 from textgym_agents.rollouts.buffers import Sequences
 
 
+def check_groups(env: VecEnv, wanted: int, what: str) -> None:
+    """Raises a ``ValueError`` unless neighbouring environments form groups of ``wanted`` with the same prompts."""
+    size = env.get_attr("group_size", indices=0)[0] if env.has_attr("group_size") else None
+    if size != wanted:
+        raise ValueError(
+            expected(
+                "the environments' group_size", size, f"{what}, as in gym.make_vec(id, num_envs=n, group_size=...)"
+            )
+        )
+
+
 class GroupAlgorithm(OnPolicyTextAlgorithm):
     """An on-policy algorithm whose baseline is the reward of other completions of the same prompt.
 
     Neighbouring environments form groups of ``num_generations``; the k-th episodes of a group have the same prompt. All of an
     episode's tokens get the same advantage, that of the episode's return.
     """
+
+    decided: ClassVar[frozenset[str]] = frozenset({"gamma", "gae_lambda", "vf_coef"})
 
     def __init__(self, policy: Any, env: Any, *, num_generations: int, clip_range: Any, **kwargs: Any) -> None:
         """Args: as for :class:`OnPolicyTextAlgorithm`, and ``num_generations``, ``clip_range``; see the subclasses.
@@ -32,12 +45,10 @@ class GroupAlgorithm(OnPolicyTextAlgorithm):
         if not callable(clip_range):
             number("clip_range", clip_range, 0, math.inf, above=True, wanted="above 0")
         self.clip_range = clip_range
-        env_kwargs = kwargs.pop("env_kwargs")
+        env_kwargs, n_envs = kwargs.pop("env_kwargs", None), kwargs.get("n_envs", 64)
         if isinstance(env, str) and (env_kwargs is None or isinstance(env_kwargs, dict)):
-            if kwargs["n_envs"] % num_generations:
-                raise ValueError(
-                    expected("n_envs", kwargs["n_envs"], f"a multiple of num_generations={num_generations}")
-                )
+            if n_envs % num_generations:
+                raise ValueError(expected("n_envs", n_envs, f"a multiple of num_generations={num_generations}"))
             needed = self.needed_env_kwargs({"num_generations": num_generations})
             env_kwargs = {**needed, **(env_kwargs or {})}
         super().__init__(policy, env, env_kwargs=env_kwargs, gamma=1.0, gae_lambda=1.0, vf_coef=0.0, **kwargs)
@@ -49,10 +60,7 @@ class GroupAlgorithm(OnPolicyTextAlgorithm):
 
     def _check_env(self, env: VecEnv) -> None:
         super()._check_env(env)
-        size = env.get_attr("group_size", indices=0)[0] if env.has_attr("group_size") else None
-        if size != self.num_generations:
-            wanted = f"num_generations={self.num_generations}, as in gym.make_vec(id, num_envs=n, group_size=...)"
-            raise ValueError(expected("the environments' group_size", size, wanted))
+        check_groups(env, self.num_generations, f"num_generations={self.num_generations}")
 
     def _returns(self, sequences: Sequences) -> torch.Tensor:
         """``[B]``: what the environment paid for each episode."""

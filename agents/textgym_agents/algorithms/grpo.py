@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.type_aliases import Schedule
-from transformers import PreTrainedModel
+from typing_extensions import Unpack
 
 from textgym.core import expected, number
 from textgym_agents.algorithms.groups import GroupAlgorithm
+from textgym_agents.algorithms.options import OnPolicyOptions
 from textgym_agents.losses import group_relative, k3, masked_mean, sequence_mean, sequence_sum
 from textgym_agents.policies import LMPolicy
 from textgym_agents.rollouts.buffers import Sequences
@@ -54,26 +55,9 @@ class GRPO(GroupAlgorithm):
         loss_type: str = "grpo",
         scale_rewards: str = "group",
         importance_sampling_level: str = "token",
-        ent_coef: float = 0.0,
-        max_grad_norm: float = 1.0,
         target_kl: float | None = None,
-        micro_batch_tokens: int = 8192,
         kl_coef: float = 0.04,
-        ref_model: str | PreTrainedModel | None = None,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        rollout_backend: str = "transformers",
-        rollout_kwargs: dict[str, Any] | None = None,
-        n_envs: int = 64,
-        env_kwargs: dict[str, Any] | None = None,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: torch.device | str = "auto",
-        _init_setup_model: bool = True,
+        **options: Unpack[OnPolicyOptions],
     ) -> None:
         """Makes the algorithm. Arguments that are not explained here are as for :class:`PPO`.
 
@@ -94,26 +78,9 @@ class GRPO(GroupAlgorithm):
                 :func:`textgym_agents.losses.group_relative`.
             importance_sampling_level: * ``"token"``, or ``"sequence"`` for one ratio a completion, the geometric mean of its
                 tokens' (GSPO, Zheng et al. 2025, https://arxiv.org/abs/2507.18071).
-            ent_coef: Weight of the entropy bonus.
-            max_grad_norm: See there.
             target_kl: See there.
-            micro_batch_tokens: See there.
             kl_coef: * Weight of the KL to the reference model in the loss; 0 for none (and no reference model in memory).
-            ref_model: See there.
-            temperature: See there.
-            top_k: See there.
-            top_p: See there.
-            rollout_backend: See there.
-            rollout_kwargs: See there.
-            n_envs: See there.
-            env_kwargs: See there.
-            stats_window_size: See there.
-            tensorboard_log: See there.
-            policy_kwargs: See there.
-            verbose: See there.
-            seed: See there.
-            device: See there.
-            _init_setup_model: SB3's.
+            options: See :class:`textgym_agents.algorithms.options.OnPolicyOptions`.
 
         Raises:
             ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.
@@ -135,32 +102,13 @@ class GRPO(GroupAlgorithm):
             env,
             num_generations=num_generations,
             clip_range=clip_range,
-            n_envs=n_envs,
             learning_rate=learning_rate,
             n_steps=n_steps,
             batch_size=batch_size,
             n_epochs=n_epochs,
-            micro_batch_tokens=micro_batch_tokens,
             target_kl=target_kl,
-            ent_coef=ent_coef,
-            max_grad_norm=max_grad_norm,
             kl_coef=kl_coef,
-            kl_target=None,
-            kl_horizon=1,
-            ref_model=ref_model,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            rollout_backend=rollout_backend,
-            rollout_kwargs=rollout_kwargs,
-            env_kwargs=env_kwargs,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=policy_kwargs,
-            verbose=verbose,
-            seed=seed,
-            device=device,
-            _init_setup_model=_init_setup_model,
+            **options,
         )
 
     def _with_advantages(self, sequences: Sequences, penalty: torch.Tensor) -> Sequences:

@@ -55,6 +55,7 @@ class OnPolicyTextAlgorithm(SavedAlgorithm):
     Attributes:
         reference: The model that the policy is held to; ``None`` without a penalty.
         kl: The coefficient of the penalty and its controller.
+        writer: Writes the tokens of rollouts.
         generator: Source of all randomness of rollouts and minibatches.
     """
 
@@ -71,36 +72,36 @@ class OnPolicyTextAlgorithm(SavedAlgorithm):
         self,
         policy: str | type[LMPolicy],
         env: Any,
+        learning_rate: float | Schedule = 1e-4,
+        n_steps: int = 1,
+        batch_size: int = 32,
+        n_epochs: int = 1,
+        gamma: float = 1.0,
+        gae_lambda: float = 1.0,
         *,
-        n_envs: int,
-        learning_rate: float | Schedule,
-        n_steps: int,
-        batch_size: int,
-        n_epochs: int,
-        micro_batch_tokens: int,
-        target_kl: float | None,
-        gamma: float,
-        gae_lambda: float,
-        ent_coef: float,
-        vf_coef: float,
-        max_grad_norm: float,
-        kl_coef: float,
-        kl_target: float | None,
-        kl_horizon: int,
-        ref_model: str | PreTrainedModel | None,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        rollout_backend: str,
-        rollout_kwargs: dict[str, Any] | None,
-        env_kwargs: dict[str, Any] | None,
-        stats_window_size: int,
-        tensorboard_log: str | None,
-        policy_kwargs: dict[str, Any] | None,
-        verbose: int,
-        seed: int | None,
-        device: torch.device | str,
-        _init_setup_model: bool,
+        ent_coef: float = 0.0,
+        vf_coef: float = 0.0,
+        max_grad_norm: float = 1.0,
+        target_kl: float | None = None,
+        micro_batch_tokens: int = 8192,
+        kl_coef: float = 0.05,
+        kl_target: float | None = None,
+        kl_horizon: int = 2000,
+        ref_model: str | PreTrainedModel | None = None,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        rollout_backend: str = "transformers",
+        rollout_kwargs: dict[str, Any] | None = None,
+        n_envs: int = 64,
+        env_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
     ) -> None:
         if not isinstance(policy, str) and not (inspect.isclass(policy) and issubclass(policy, LMPolicy)):
             raise TypeError(expected("policy", policy, "'CausalLMPolicy', 'Seq2SeqLMPolicy' or a subclass of LMPolicy"))
@@ -218,8 +219,7 @@ class OnPolicyTextAlgorithm(SavedAlgorithm):
         self.limits = self.policy.limits
         self.policy = self.policy.to(self.device)
         self.policy.generator = predicting
-        backend = BACKENDS[self.rollout_backend]
-        self.writer: RolloutWriter = backend(self.policy, self.decoding, self.generator, **(self.rollout_kwargs or {}))
+        self.writer = self._make_writer()
         if self.env is not None:
             self._check_env(self.env)
         self.reference = None
@@ -228,6 +228,10 @@ class OnPolicyTextAlgorithm(SavedAlgorithm):
                 self.policy.model if self.ref_model is None else load_model(self.ref_model, self.policy.encoder_decoder)
             )
             self._hold_to(copy.deepcopy(reference) if reference is self.policy.model else reference)
+
+    def _make_writer(self) -> RolloutWriter:
+        backend = BACKENDS[self.rollout_backend]
+        return backend(self.policy, self.decoding, self.generator, **(self.rollout_kwargs or {}))
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """See SB3.

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.type_aliases import Schedule
-from transformers import PreTrainedModel
+from typing_extensions import Unpack
 
 from textgym.core import number
 from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
+from textgym_agents.algorithms.options import OnPolicyOptions
 from textgym_agents.losses import clipped_policy_loss, explained_variance, gae, masked_mean, value_loss, whiten
 from textgym_agents.policies import LMPolicy
 from textgym_agents.rollouts.buffers import Sequences
@@ -37,7 +38,8 @@ class PPO(OnPolicyTextAlgorithm):
     * ``train/policy_gradient_loss``, ``train/value_loss``, ``train/entropy_loss`` (minus the mean entropy in nats a token; of
       the rollout, where ``ent_coef`` is 0), ``train/loss``: means over minibatches (``loss``: the last);
     * ``train/approx_kl``: estimate of ``KL(pi_old || pi)`` in nats a token, ``train/clip_fraction``: share of clipped tokens;
-    * ``train/explained_variance``: how much of the returns the values foresaw: 1 all, 0 nothing.
+    * ``train/explained_variance``: how much of the returns the values foresaw: 1 all, 0 nothing;
+    * ``train/learning_rate``, ``train/clip_range``, ``train/clip_range_vf``: schedules as they stand; ``train/n_updates``.
     """
 
     def __init__(
@@ -53,29 +55,10 @@ class PPO(OnPolicyTextAlgorithm):
         clip_range: float | Schedule = 0.2,
         clip_range_vf: float | Schedule | None = None,
         normalize_advantage: bool = True,
-        ent_coef: float = 0.0,
         vf_coef: float = 0.5,
-        max_grad_norm: float = 1.0,
         target_kl: float | None = None,
-        micro_batch_tokens: int = 8192,
         kl_coef: float = 0.05,
-        kl_target: float | None = None,
-        kl_horizon: int = 2000,
-        ref_model: str | PreTrainedModel | None = None,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        rollout_backend: str = "transformers",
-        rollout_kwargs: dict[str, Any] | None = None,
-        n_envs: int = 64,
-        env_kwargs: dict[str, Any] | None = None,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: torch.device | str = "auto",
-        _init_setup_model: bool = True,
+        **options: Unpack[OnPolicyOptions],
     ) -> None:
         """Makes the algorithm.
 
@@ -92,32 +75,10 @@ class PPO(OnPolicyTextAlgorithm):
             clip_range: Clipping of the ratio; may be a schedule.
             clip_range_vf: Clipping of the value's change; ``None`` for none.
             normalize_advantage: To mean 0 and standard deviation 1 over the tokens of a minibatch.
-            ent_coef: Weight of the entropy bonus.
             vf_coef: Weight of the value loss.
-            max_grad_norm: Gradients are scaled down to this norm.
             target_kl: Stops a rollout's updates once ``train/approx_kl`` exceeds 1.5 times this (nats a token).
-            micro_batch_tokens: * Most tokens, padding included, that one forward and backward pass reads. A larger minibatch is
-                read in several passes, whose gradients add up to the same (gradient accumulation). Lower it where memory is
-                short.
             kl_coef: * Penalty against the reference model; 0 for none (and no reference model in memory).
-            kl_target: * Wanted KL in nats an episode: the coefficient adapts to it; ``None`` keeps it fixed.
-            kl_horizon: * Episodes over which it adapts.
-            ref_model: * The reference; ``None``: the policy's model as it is now.
-            temperature: * Of sampling in rollouts.
-            top_k: * Sample among the ``k`` most likely tokens; 0 for all.
-            top_p: * Nucleus sampling; 1 for all.
-            rollout_backend: * Who writes the tokens of a rollout: ``"transformers"``, the policy itself; or ``"vllm"``, whose
-                engine gets the policy's weights before every rollout (needs vLLM, a causal model, ``top_k=0``, ``top_p=1``).
-            rollout_kwargs: * Arguments of ``vllm.LLM``, such as ``{"gpu_memory_utilization": 0.4}``.
-            n_envs: * Number of environments where ``env`` is an id.
-            env_kwargs: * Arguments of the environment where ``env`` is an id.
-            stats_window_size: Episodes that ``rollout/ep_rew_mean`` averages over.
-            tensorboard_log: Folder for TensorBoard.
-            policy_kwargs: Arguments of the policy, such as ``{"model": "bundled"}``.
-            verbose: 0 silent, 1 info, 2 debug.
-            seed: Of everything random: environments, sampling, minibatches.
-            device: ``"auto"``, ``"cpu"``, ``"cuda"``.
-            _init_setup_model: SB3's.
+            options: See :class:`textgym_agents.algorithms.options.OnPolicyOptions`.
 
         Raises:
             ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.
@@ -131,35 +92,16 @@ class PPO(OnPolicyTextAlgorithm):
         super().__init__(
             policy,
             env,
-            n_envs=n_envs,
             learning_rate=learning_rate,
             n_steps=n_steps,
             batch_size=batch_size,
             n_epochs=n_epochs,
-            micro_batch_tokens=micro_batch_tokens,
             target_kl=target_kl,
+            kl_coef=kl_coef,
             gamma=gamma,
             gae_lambda=gae_lambda,
-            ent_coef=ent_coef,
             vf_coef=vf_coef,
-            max_grad_norm=max_grad_norm,
-            kl_coef=kl_coef,
-            kl_target=kl_target,
-            kl_horizon=kl_horizon,
-            ref_model=ref_model,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            rollout_backend=rollout_backend,
-            rollout_kwargs=rollout_kwargs,
-            env_kwargs=env_kwargs,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=policy_kwargs,
-            verbose=verbose,
-            seed=seed,
-            device=device,
-            _init_setup_model=_init_setup_model,
+            **options,
         )
 
     def train(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import zipfile
@@ -13,17 +12,23 @@ from typing import Any
 import torch
 
 from textgym.core import expected
+from textgym_agents.algorithms.a2c import A2C
 from textgym_agents.algorithms.checkpoint import find_file
 from textgym_agents.algorithms.grpo import GRPO
+from textgym_agents.algorithms.nlpo import NLPO
 from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
+from textgym_agents.algorithms.options import arguments_of
 from textgym_agents.algorithms.ppo import PPO
+from textgym_agents.algorithms.reinforce import REINFORCE
 from textgym_agents.algorithms.rloo import RLOO
+from textgym_agents.algorithms.trpo import TRPO
 
-ALGORITHMS: dict[str, type[OnPolicyTextAlgorithm]] = {"grpo": GRPO, "ppo": PPO, "rloo": RLOO}
+ALGORITHMS: dict[str, type[OnPolicyTextAlgorithm]] = {
+    cls.__name__.lower(): cls for cls in (A2C, GRPO, NLPO, PPO, REINFORCE, RLOO, TRPO)
+}
 """Algorithms by the name that the command line uses."""
 
 _NOT_HYPERPARAMETERS = (
-    "self",
     "policy",
     "env",
     "env_kwargs",
@@ -50,8 +55,7 @@ def hyperparameters_of(
     """
     if algo not in ALGORITHMS:
         raise ValueError(expected("algo", algo, f"one of {sorted(ALGORITHMS)}"))
-    parameters = inspect.signature(ALGORITHMS[algo].__init__).parameters
-    defaults = {k: p.default for k, p in parameters.items() if k not in _NOT_HYPERPARAMETERS}
+    defaults = {k: d for k, d in arguments_of(ALGORITHMS[algo]).items() if k not in _NOT_HYPERPARAMETERS}
     for name, value in given.items():
         if name not in defaults:
             raise ValueError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import io
 import pathlib
 import warnings
@@ -30,6 +29,7 @@ from textgym_agents.algorithms.checkpoint import (
     write_checkpoint,
 )
 from textgym_agents.algorithms.kl import KLController
+from textgym_agents.algorithms.options import arguments_of
 from textgym_agents.models.loading import config_of, model_from_config
 from textgym_agents.policies import LMPolicy
 from textgym_agents.rollouts.decoding import Limits
@@ -51,6 +51,10 @@ class SavedAlgorithm(OnPolicyAlgorithm):
 
     def _hold_to(self, reference: PreTrainedModel) -> None:
         raise NotImplementedError
+
+    def _models(self) -> dict[str, torch.nn.Module]:
+        """Other models than the policy's, by name; all their weights belong to a checkpoint."""
+        return {} if self.reference is None else {"reference": self.reference}
 
     def _progress(self) -> dict[str, Any]:
         """Where training stands, between two rollouts: counters as JSON, random states as tensors under ``random``."""
@@ -90,15 +94,10 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         progress = dict(self._rollout_start or self._progress())
         if self._env_states is not None:
             progress["env_states"] = self._env_states
-        names = [
-            n
-            for n in inspect.signature(type(self).__init__).parameters
-            if n not in _NOT_STORED and n not in set(exclude or [])
-        ]
+        names = [n for n in arguments_of(type(self)) if n not in _NOT_STORED and n not in set(exclude or [])]
         optimizer, optimizer_rest = flatten_optimizer(self.policy.optimizer.state_dict())
         tensors = {"policy": self.policy.state_dict(), "optimizer": optimizer, "random": progress.pop("random")}
-        if self.reference is not None:
-            tensors["reference"] = self.reference.state_dict()
+        tensors |= {name: model.state_dict() for name, model in self._models().items()}
         assert self.limits is not None
         config = {
             "algorithm": type(self).__name__,
@@ -180,9 +179,10 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         model._setup_model()
         model.ref_model = None
         model.set_parameters(_parameters(checkpoint), exact_match=True, device=device)
-        if model.reference is not None and stored_reference is not None:
-            model.reference.load_state_dict(checkpoint.tensors["reference"])
-        elif model.reference is not None and given.get("ref_model") is None:
+        for name, other in model._models().items():
+            if name in checkpoint.tensors and (name != "reference" or stored_reference is not None):
+                other.load_state_dict(checkpoint.tensors[name])
+        if model.reference is not None and stored_reference is None and given.get("ref_model") is None:
             model._hold_to(copy.deepcopy(model.policy.model))  # there was no penalty before: from now on, to this
         model._restore(config["progress"], checkpoint.tensors["random"], given)
         return model
@@ -223,7 +223,6 @@ _NEEDED = (
     "progress",
 )
 _NOT_STORED = {
-    "self",
     "policy",
     "env",
     "env_kwargs",

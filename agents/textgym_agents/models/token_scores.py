@@ -127,7 +127,7 @@ class _TokenScores(torch.autograd.Function):
         keeps = any(ctx.needs_input_grad) and n * len(weight) <= KEEP and head.softcap is None
         kept = None
         for here in _chunks(hidden, n if keeps else None, len(weight)):
-            log_p = _log_softmax(head.logits(hidden[here]), support, temperature, here.start)
+            log_p = log_probabilities(head.logits(hidden[here]), support, temperature, here.start)
             log_probs[here] = log_p.gather(-1, tokens[here, None]).squeeze(-1)
             if with_entropies:
                 entropies[here] = entropy_of(log_p)
@@ -150,7 +150,7 @@ class _TokenScores(torch.autograd.Function):
                 logits = head.logits(hidden[here])
                 if head.softcap is not None:
                     slope = slope * (1 - (logits / head.softcap) ** 2)
-                log_p = _log_softmax(logits, ctx.support, ctx.temperature, here.start)
+                log_p = log_probabilities(logits, ctx.support, ctx.temperature, here.start)
             else:
                 log_p = kept
             weights = -grad_log_probs[here, None]
@@ -177,7 +177,8 @@ def _chunks(hidden: Tensor, size: int | None, vocab_size: int) -> list[slice]:
     return [slice(start, min(n, start + size)) for start in range(0, n, size)]
 
 
-def _log_softmax(logits: Tensor, support: Support | None, temperature: float, start: int) -> Tensor:
+def log_probabilities(logits: Tensor, support: Support | None, temperature: float, start: int = 0) -> Tensor:
+    """``log softmax(logits / temperature)`` over the support of places ``start`` and on, ``[n, V]``; may change ``logits``."""
     if temperature != 1.0:
         logits = logits / temperature
     return (logits if support is None else support.restrict_(logits, start)).log_softmax(-1)

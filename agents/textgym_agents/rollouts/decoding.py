@@ -16,6 +16,7 @@ from textgym_agents.rollouts.sampling import Decoding, draw, log_softmax_on, sup
 
 if TYPE_CHECKING:
     from textgym.envs.episodes import Setting
+    from textgym_agents.models.backbone import Backbone
     from textgym_agents.policies import LMPolicy
 
 
@@ -37,6 +38,7 @@ class CachedDecoder:
         attention_mask: Tensor,
         completion_mask: Tensor | None = None,
         room: int = 0,
+        backbone: Backbone | None = None,
     ) -> None:
         """Reads the prefixes.
 
@@ -46,8 +48,10 @@ class CachedDecoder:
             attention_mask: ``[N, S]``, true where there is a token.
             completion_mask: ``[N, S]``, true at the policy's own tokens; ``None``: there are none yet.
             room: How many tokens are to follow, so that memory is set aside once; more may.
+            backbone: Another model to ask instead of the policy's own; then there are no values.
         """
-        self._policy, self._backbone = policy, policy.backbone
+        self._value_head = policy.value_head if backbone is None else None
+        self._backbone = backbone or policy.backbone
         mask = attention_mask.bool()
         used = int(mask.sum(-1).max())
         ids, mask = input_ids[:, input_ids.shape[1] - used :], mask[:, mask.shape[1] - used :]
@@ -96,7 +100,9 @@ class CachedDecoder:
 
     def _show(self, hidden: Tensor) -> None:
         self.logits = self._backbone.logits(hidden)
-        self.values = self._policy.value_head(hidden).squeeze(-1)
+        self.values = (
+            hidden.new_zeros(len(hidden)) if self._value_head is None else self._value_head(hidden).squeeze(-1)
+        )
 
 
 @dataclass(frozen=True)

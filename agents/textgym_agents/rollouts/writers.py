@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 import torch
 from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
 
 from textgym_agents.models.loading import ModelError
 from textgym_agents.policies import LMPolicy
@@ -76,7 +77,13 @@ class PolicyWriter(RolloutWriter):
     """The policy itself, with a key-value cache; logits never leave its device.
 
     Which token a slot draws depends on its own random numbers only, not on which other slots still run.
+
+    Attributes:
+        greedy: ``(n,)`` bool: slots that take the most likely token instead of drawing one; ``None``: none. What is recorded of
+            the distribution is that of drawing.
     """
+
+    greedy: np.ndarray | None = None
 
     def __init__(self, policy: LMPolicy, decoding: Decoding, generator: torch.Generator) -> None:
         """Args: policy: Chooses. decoding: How tokens are drawn. generator: Source of randomness, on the policy's device."""
@@ -93,19 +100,23 @@ class PolicyWriter(RolloutWriter):
     def begin(self, observations: dict[str, np.ndarray], limits: Limits | None, room: int) -> None:
         """See :meth:`RolloutWriter.begin`."""
         device = self._device = self._policy.device
-        ids, seen, own = (
-            torch.as_tensor(observations[key], device=device)
-            for key in ("input_ids", "attention_mask", "completion_mask")
-        )
+        ids, seen, own = self._observed(observations)
         self._limits, self._n = limits, len(ids)
         if limits is not None:
             self._forbidden = torch.tensor(limits.forbidden, dtype=torch.long, device=device)
             self._early = torch.tensor(
                 [*limits.forbidden, limits.eos_token_id], device=device
             )  # ... before the minimum
-        self._decoder = CachedDecoder(self._policy, ids.long(), seen, own, room)
+        self._decoder = CachedDecoder(self._policy, ids, seen, own, room)
         self.slots = np.arange(len(ids))
         self._rows = torch.as_tensor(self.slots, device=device)
+
+    def _observed(self, observations: dict[str, np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
+        ids, seen, own = (
+            torch.as_tensor(observations[key], device=self._policy.device)
+            for key in ("input_ids", "attention_mask", "completion_mask")
+        )
+        return ids.long(), seen, own
 
     @torch.inference_mode()
     def choose(self, written: int, masks: np.ndarray | None) -> Choices:
@@ -117,15 +128,23 @@ class PolicyWriter(RolloutWriter):
             logits.index_fill_(
                 1, self._forbidden if written >= self._limits.min_new_tokens else self._early, -torch.inf
             )
+        narrowed = self._narrow(logits)
         # one random number a slot, whether or not it still runs
         uniforms = torch.rand(self._n, generator=self._generator, device=device)[self._rows]
         drawn = sample(logits, self._decoding, uniforms)
         supports = None
-        if drawn.support is not None or masks is not None:
+        if drawn.support is not None or masks is not None or narrowed:
             supports = pack_bits(torch.isfinite(logits) if drawn.support is None else drawn.support)
-        found = (drawn.tokens, drawn.log_probs, drawn.entropies, self._decoder.values)
+        chosen = drawn.tokens
+        if self.greedy is not None:
+            chosen = torch.where(torch.as_tensor(self.greedy[self.slots], device=device), logits.argmax(-1), chosen)
+        found = (chosen, drawn.log_probs, drawn.entropies, self._decoder.values)
         tokens, log_probs, entropies, values = (x.cpu().numpy() for x in found)
         return Choices(tokens, log_probs, entropies, values, supports)
+
+    def _narrow(self, logits: Tensor) -> bool:
+        """Puts minus infinity where a token is not to be drawn, in place; whether it does so at all."""
+        return False
 
     def drop(self, ended: np.ndarray) -> np.ndarray:
         """See :meth:`RolloutWriter.drop`."""

@@ -58,6 +58,27 @@ RECIPES: tuple[Recipe, ...] = (
             "kl_coef": 0.035,
         },
     ),
+    Recipe(algo="nlpo", hyperparameters={"learning_rate": 1e-5, "batch_size": 8, "n_epochs": 4, "kl_coef": 0.05}),
+    Recipe(
+        algo="nlpo",
+        model="bundled",
+        hyperparameters={
+            "learning_rate": 1.5e-4,
+            "n_envs": 64,
+            "batch_size": 16,
+            "n_epochs": 2,
+            "gae_lambda": 1.0,
+            "kl_coef": 0.035,
+        },
+    ),
+    *(
+        row
+        for algo in ("a2c", "reinforce")
+        for row in (
+            Recipe(algo=algo, hyperparameters={"learning_rate": 1e-5, "kl_coef": 0.05}),
+            Recipe(algo=algo, model="bundled", hyperparameters={"learning_rate": 3e-4, "n_envs": 32, "kl_coef": 0.035}),
+        )
+    ),
     Recipe(algo="rloo", hyperparameters={"learning_rate": 1e-5, "kl_coef": 0.05}),
     Recipe(algo="grpo", hyperparameters={"learning_rate": 1e-5}),
     Recipe(

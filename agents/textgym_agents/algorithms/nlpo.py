@@ -1,0 +1,131 @@
+"""Natural Language Policy Optimization: PPO on the tokens that a slower copy of the policy finds likely."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from stable_baselines3.common.type_aliases import Schedule
+from torch import Tensor
+from typing_extensions import Unpack
+
+from textgym.core import expected, number, whole_number
+from textgym_agents.algorithms.options import OnPolicyOptions
+from textgym_agents.algorithms.ppo import PPO
+from textgym_agents.models.backbone import backbone_of
+from textgym_agents.policies import LMPolicy
+from textgym_agents.rollouts.masked_writer import MaskedWriter
+from textgym_agents.rollouts.writers import RolloutWriter
+
+
+class NLPO(PPO):
+    """Natural Language Policy Optimization (Ramamurthy et al. 2023, https://arxiv.org/abs/2210.01241).
+
+    PPO with fewer actions: in state ``s`` the policy draws among the fewest tokens whose probabilities under the *masking
+    policy* add up to ``mask_top_p``,
+
+        ``pi(a | s) is proportional to exp(logit(a)) if a is in top-p of pi_mask(. | s), else 0``
+
+    and the masking policy is a copy of the policy, made anew every ``mask_update_interval`` rollouts. What the model finds
+    absurd is never tried; between refreshes the mask stays as it is, however far the policy goes. All log-probabilities (of the
+    policy, of rollouts and of the reference) are those of the distribution on these tokens.
+
+    When to use it: where the vocabulary is large, most of it is nonsense in any context, and rewards are few. Decoding costs
+    twice as much, for both policies read every token.
+
+    It is a Stable-Baselines3 algorithm; keyword names are SB3's, except those marked * which SB3 does not have.
+
+    Logged each iteration: as for :class:`PPO`, and ``train/mask_age``, the rollouts since the mask was refreshed.
+    """
+
+    def __init__(
+        self,
+        policy: str | type[LMPolicy],
+        env: Any,
+        learning_rate: float | Schedule = 1e-4,
+        n_steps: int = 1,
+        batch_size: int = 32,
+        n_epochs: int = 4,
+        gamma: float = 1.0,
+        gae_lambda: float = 0.95,
+        clip_range: float | Schedule = 0.2,
+        clip_range_vf: float | Schedule | None = None,
+        normalize_advantage: bool = True,
+        vf_coef: float = 0.5,
+        target_kl: float | None = None,
+        kl_coef: float = 0.05,
+        mask_top_p: float = 0.9,
+        mask_update_interval: int = 10,
+        **options: Unpack[OnPolicyOptions],
+    ) -> None:
+        """Makes the algorithm. Arguments that are not explained here are as for :class:`PPO`.
+
+        Args:
+            policy: See there.
+            env: See there.
+            learning_rate: See there.
+            n_steps: See there.
+            batch_size: See there.
+            n_epochs: See there.
+            gamma: See there.
+            gae_lambda: See there.
+            clip_range: See there.
+            clip_range_vf: See there.
+            normalize_advantage: See there.
+            vf_coef: See there.
+            target_kl: See there.
+            kl_coef: See there.
+            mask_top_p: * Probability that the allowed tokens have under the masking policy, in (0, 1]; 1 is PPO.
+            mask_update_interval: * Rollouts after which the masking policy becomes the policy as it is then.
+            options: See :class:`textgym_agents.algorithms.options.OnPolicyOptions`.
+
+        Raises:
+            ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.
+        """
+        self.mask_top_p = number("mask_top_p", mask_top_p, 0, 1, above=True, wanted="in (0, 1]")
+        self.mask_update_interval = whole_number("mask_update_interval", mask_update_interval, 1)
+        if (backend := options.get("rollout_backend", "transformers")) != "transformers":
+            raise ValueError(expected("rollout_backend", backend, "'transformers' with NLPO"))
+        self.mask_age = 0
+        super().__init__(
+            policy,
+            env,
+            learning_rate=learning_rate,
+            n_steps=n_steps,
+            batch_size=batch_size,
+            n_epochs=n_epochs,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            clip_range=clip_range,
+            clip_range_vf=clip_range_vf,
+            normalize_advantage=normalize_advantage,
+            vf_coef=vf_coef,
+            target_kl=target_kl,
+            kl_coef=kl_coef,
+            **options,
+        )
+
+    def _make_writer(self) -> RolloutWriter:
+        self.mask_model = copy.deepcopy(self.policy.model).requires_grad_(False).eval()
+        backbone = backbone_of(self.mask_model, self.policy.vocab_size, self.policy.bf16)
+        return MaskedWriter(self.policy, self.decoding, self.generator, backbone, self.mask_top_p)
+
+    def train(self) -> None:
+        """Updates the policy on the rollout in the buffer, and every so often the mask; see SB3."""
+        super().train()
+        self.logger.record("train/mask_age", self.mask_age)
+        self.mask_age += 1
+        if self.mask_age == self.mask_update_interval:
+            self.mask_model.load_state_dict(self.policy.model.state_dict())
+            self.mask_age = 0
+
+    def _models(self) -> dict[str, torch.nn.Module]:
+        return {**super()._models(), "mask": self.mask_model}
+
+    def _progress(self) -> dict[str, Any]:
+        return {**super()._progress(), "mask_age": self.mask_age}
+
+    def _restore(self, progress: dict[str, Any], random: dict[str, Tensor], given: Any) -> None:
+        super()._restore(progress, random, given)
+        self.mask_age = progress["mask_age"]

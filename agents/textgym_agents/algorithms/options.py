@@ -1,0 +1,77 @@
+"""Constructor arguments: those that all on-policy algorithms share, and how to list those of an algorithm."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, TypedDict
+
+import torch
+from transformers import PreTrainedModel
+
+
+class OnPolicyOptions(TypedDict, total=False):
+    """Keyword arguments of every on-policy algorithm. Names are SB3's, except those marked *, which SB3 does not have.
+
+    The defaults are those of :class:`textgym_agents.algorithms.on_policy.OnPolicyTextAlgorithm`.
+
+    Attributes:
+        ent_coef: Weight of the entropy bonus, default 0.
+        max_grad_norm: Gradients are scaled down to this norm, default 1.
+        micro_batch_tokens: * Most tokens, padding included, that one forward and backward pass reads. A larger minibatch is
+            read in several passes, whose gradients add up to the same (gradient accumulation). Lower it where memory is
+            short.
+        kl_target: * Wanted KL in nats an episode: the coefficient adapts to it; ``None``, the default, keeps it fixed.
+        kl_horizon: * Episodes over which it adapts.
+        ref_model: * The reference: a model, ``"bundled"``, a folder or a Hub id; ``None``: the policy's model as it is now.
+        temperature: * Of sampling in rollouts, default 1.
+        top_k: * Sample among the ``k`` most likely tokens; 0, the default, for all.
+        top_p: * Nucleus sampling; 1, the default, for all.
+        rollout_backend: * Who writes the tokens of a rollout: ``"transformers"``, the policy itself; or ``"vllm"``, whose
+            engine gets the policy's weights before every rollout (needs vLLM, a causal model, ``top_k=0``, ``top_p=1``).
+        rollout_kwargs: * Arguments of ``vllm.LLM``, such as ``{"gpu_memory_utilization": 0.4}``.
+        n_envs: * Number of environments where ``env`` is an id, default 64.
+        env_kwargs: * Arguments of the environment where ``env`` is an id.
+        stats_window_size: Episodes that ``rollout/ep_rew_mean`` averages over.
+        tensorboard_log: Folder for TensorBoard.
+        policy_kwargs: Arguments of the policy, such as ``{"model": "bundled"}``.
+        verbose: 0 silent, 1 info, 2 debug.
+        seed: Of everything random: environments, sampling, minibatches.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``.
+    """
+
+    ent_coef: float
+    max_grad_norm: float
+    micro_batch_tokens: int
+    kl_target: float | None
+    kl_horizon: int
+    ref_model: str | PreTrainedModel | None
+    temperature: float
+    top_k: int
+    top_p: float
+    rollout_backend: str
+    rollout_kwargs: dict[str, Any] | None
+    n_envs: int
+    env_kwargs: dict[str, Any] | None
+    stats_window_size: int
+    tensorboard_log: str | None
+    policy_kwargs: dict[str, Any] | None
+    verbose: int
+    seed: int | None
+    device: torch.device | str
+    _init_setup_model: bool
+
+
+def arguments_of(algorithm: type) -> dict[str, Any]:
+    """Constructor arguments of an algorithm and their defaults, those that its bases take included.
+
+    A base that has decided on an argument of its own base lists it in ``decided``.
+    """
+    found: dict[str, Any] = {}
+    for cls in reversed(algorithm.__mro__):
+        if cls is object or cls.__module__.startswith("stable_baselines3.") or "__init__" not in vars(cls):
+            continue
+        parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+        found.update({p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "self"})
+        for name in vars(cls).get("decided", ()):
+            del found[name]
+    return found

@@ -1,0 +1,106 @@
+"""What a step inside a trust region needs: the curvature of the KL, and conjugate gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from textgym_agents.models.token_scores import Head, log_probabilities
+from textgym_agents.policies import LMPolicy
+from textgym_agents.rollouts.buffers import Sequences
+
+
+class RolloutPart:
+    """Some episodes of a rollout under the policy as it was when this was made, and under the policy as it is now.
+
+    Attributes:
+        size: Tokens that the policy chose, ``N``.
+        returns: ``[N]``, targets of the values.
+    """
+
+    def __init__(self, policy: LMPolicy, old_head: Head, sequences: Sequences, temperature: float) -> None:
+        """Args: policy: Is asked later too. old_head: A copy of its head. sequences: On its device, with advantages."""
+        self._policy, self._sequences, mask = policy, sequences, sequences.action_mask
+        self._temperature, self._support = temperature, sequences.support()
+        self.size, self.returns = sequences.num_tokens, sequences.returns[mask]
+        self._tokens = sequences.input_ids[:, -mask.shape[1] :][mask]
+        self._advantages, self._old = sequences.advantages[mask], sequences.log_probs[mask]
+        self._old_head = old_head
+        with torch.no_grad():
+            self._old_hidden = self.hidden()
+
+    def hidden(self) -> Tensor:
+        """``[N, H]``, the states in which the policy chose."""
+        s = self._sequences
+        width = s.action_mask.shape[1]
+        backbone = self._policy.backbone
+        return backbone.hidden_states(s.input_ids, s.attention_mask, s.action_mask, width)[s.action_mask]
+
+    def _log_probs(self, hidden: Tensor, head: Head) -> Tensor:
+        return log_probabilities(head.logits(hidden), self._support, self._temperature)  # [N, V]
+
+    def objective(self) -> Tensor:
+        """Mean over tokens of the ratio times the advantage."""
+        log_probs = self._log_probs(self.hidden(), self._policy.backbone.head.converted())
+        ratio = (log_probs.gather(-1, self._tokens[:, None]).squeeze(-1) - self._old).exp()
+        return (ratio * self._advantages).mean()
+
+    def kl(self) -> Tensor:
+        """Mean over tokens of ``KL(pi_old || pi)``, over all tokens that could be drawn."""
+        with torch.no_grad():
+            old = self._log_probs(self._old_hidden, self._old_head)
+        new = self._log_probs(self.hidden(), self._policy.backbone.head.converted())
+        # where both are minus infinity their difference is to be 0
+        return (old.exp() * (old.clamp(min=-1e30) - new.clamp(min=-1e30))).sum(-1).mean()
+
+    def fisher_product(self, vector: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        """``F v``, the second derivative of the KL times ``vector``, by differentiating twice (Pearlmutter 1994)."""
+        with sdpa_kernel(SDPBackend.MATH):  # the other kernels have no second derivatives
+            slope = flat_grad(self.kl(), weights, create_graph=True)
+            return flat_grad(slope @ vector, weights)
+
+
+def flat_grad(
+    value: Tensor, weights: Sequence[Tensor], create_graph: bool = False, retain_graph: bool | None = None
+) -> Tensor:
+    """The gradient of a scalar, all weights in one vector; see ``torch.autograd.grad``."""
+    grads = torch.autograd.grad(
+        value, weights, retain_graph=retain_graph, create_graph=create_graph, materialize_grads=True
+    )
+    return torch.cat([grad.reshape(-1) for grad in grads])
+
+
+def mean_over(of: Callable[[RolloutPart], Tensor], parts: Sequence[RolloutPart]) -> Tensor:
+    """Mean over all tokens of what is a mean over each part's."""
+    size = sum(part.size for part in parts)
+    return torch.stack([of(part) * (part.size / size) for part in parts]).sum(0)
+
+
+def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, steps: int, tolerance: float = 1e-10) -> Tensor:
+    """Solves ``A x = b`` for a symmetric positive definite ``A`` (Hestenes and Stiefel 1952).
+
+    Args:
+        product: ``A v`` for ``v`` ``[n]``.
+        b: ``[n]``.
+        steps: Most steps; ``n`` of them would be exact.
+        tolerance: Stops once the squared norm of ``b - A x`` is below.
+
+    Returns:
+        ``x`` ``[n]``.
+    """
+    x, residual = torch.zeros_like(b), b.clone()
+    direction, size = residual.clone(), residual @ residual
+    for _ in range(steps):
+        if float(size) < tolerance:
+            break
+        image = product(direction)
+        length = size / (direction @ image)
+        x += length * direction
+        residual -= length * image
+        smaller = residual @ residual
+        direction = residual + (smaller / size) * direction
+        size = smaller
+    return x

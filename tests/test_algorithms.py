@@ -1,0 +1,213 @@
+"""Every on-policy algorithm keeps the contract of Stable-Baselines3, saves itself, resumes exactly, and learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import pytest
+import torch
+from agent_fixtures import toy_algorithm, toy_vector
+from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback, StopTrainingOnRewardThreshold
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecMonitor
+from test_ppo import Call, Keep, assert_equal, differ, state_of
+from test_rollout import DECODINGS, collect
+
+from textgym_agents import A2C, GRPO, NLPO, PPO, REINFORCE, RLOO, TRPO
+from textgym_agents.algorithms.checkpoint import CheckpointError
+from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
+from textgym_agents.algorithms.options import OnPolicyOptions, arguments_of
+from textgym_agents.algorithms.registry import ALGORITHMS, hyperparameters_of, load_algorithm
+from textgym_agents.vec_env import GymVecEnv
+
+CASES: dict[str, tuple[type[OnPolicyTextAlgorithm], dict[str, Any]]] = {
+    "a2c": (A2C, {"normalize_advantage": True}),
+    "grpo": (GRPO, {"num_generations": 4, "batch_size": 4}),
+    "nlpo": (NLPO, {"mask_top_p": 0.7, "mask_update_interval": 3, "batch_size": 4, "n_epochs": 2}),
+    "ppo": (PPO, {"batch_size": 4, "n_epochs": 2}),
+    "reinforce": (REINFORCE, {}),
+    "reinforce, none": (REINFORCE, {"baseline": "none", "kl_coef": 0.0}),
+    "reinforce, value": (REINFORCE, {"baseline": "value", "gamma": 0.98}),
+    "reinforce, greedy": (REINFORCE, {"baseline": "greedy", "top_p": 0.9}),
+    "rloo": (RLOO, {"num_generations": 4, "batch_size": 4}),
+    "trpo": (TRPO, {"cg_max_steps": 3, "sub_sampling_factor": 2}),
+}
+every = pytest.mark.parametrize("case", CASES)
+
+
+def make(case: str, **kwargs: Any) -> OnPolicyTextAlgorithm:
+    cls, settings = CASES[case]
+    return toy_algorithm(cls, **{**settings, **kwargs})
+
+
+def env_for(algorithm: OnPolicyTextAlgorithm, n: int = 8) -> Any:
+    needed = type(algorithm).needed_env_kwargs({k: getattr(algorithm, k, None) for k in arguments_of(type(algorithm))})
+    return toy_vector(n, **needed)
+
+
+def played(n: int) -> VecMonitor:
+    """Environments to evaluate in."""
+    return VecMonitor(GymVecEnv(toy_vector(n)))
+
+
+def everything(algorithm: Any) -> dict[str, torch.Tensor]:
+    """Every number that training goes on with, other models' weights included."""
+    found = state_of(algorithm)
+    for name, model in algorithm._models().items():
+        found |= {f"{name}.{k}": v.clone() for k, v in model.state_dict().items()}
+    progress = algorithm._progress()
+    more = {k: progress[k] for k in ("running_mean", "mask_age") if progress.get(k) is not None}
+    return found | {k: torch.tensor(v, dtype=torch.float64) for k, v in more.items()}
+
+
+def test_all_of_them_are_here() -> None:
+    assert {cls for cls, _ in CASES.values()} == set(ALGORITHMS.values())
+    assert set(ALGORITHMS) == {cls.__name__.lower() for cls in ALGORITHMS.values()}
+
+
+@every
+def test_learn_counts_tokens_logs_and_changes_the_policy(case: str) -> None:
+    algorithm, keep = make(case), Keep()
+    assert isinstance(algorithm, OnPolicyAlgorithm)
+    before = {k: v.clone() for k, v in algorithm.policy.state_dict().items()}
+    algorithm.set_logger(keep)
+    assert algorithm.learn(300) is algorithm
+    assert 300 <= algorithm.num_timesteps < 400
+    known = set().union(*keep.dumped, keep.name_to_value)
+    assert {"rollout/ep_rew_mean", "rollout/ep_len_mean", "train/entropy_loss"} <= known
+    documented = type(algorithm).__doc__ or ""
+    for name in sorted(k for k in known if k.startswith("train/")):
+        assert name in documented + (PPO.__doc__ or ""), f"{name} is logged and not explained"
+    assert differ(before, algorithm.policy.state_dict())
+    numbers = [
+        v for d in keep.dumped for k, v in d.items() if k.startswith("train/") and k != "train/explained_variance"
+    ]
+    assert np.isfinite(numbers).all()
+
+
+@every
+def test_callbacks_and_evaluation(case: str, tmp_path: Path) -> None:
+    algorithm = make(case)
+    steps: list[int] = []
+    algorithm.learn(100, callback=[Call(3, lambda a: steps.append(a.num_timesteps) or True)])  # type: ignore[func-returns-value]
+    assert len(steps) == 1
+    assert 8 <= steps[0] <= 24
+    algorithm.learn(100, callback=CheckpointCallback(5, str(tmp_path)))
+    assert list(tmp_path.glob("*.zip"))
+    mean, spread = evaluate_policy(algorithm, played(4), n_eval_episodes=8)
+    assert 0 <= mean <= 1
+    assert spread >= 0
+    stop = StopTrainingOnRewardThreshold(-1)
+    algorithm.learn(10_000, callback=EvalCallback(played(4), stop, n_eval_episodes=4, eval_freq=1, verbose=0))
+    assert algorithm.num_timesteps < 1000
+
+
+@every
+def test_predict_save_and_load(case: str, tmp_path: Path) -> None:
+    algorithm = make(case)
+    algorithm.learn(100)
+    algorithm.save(tmp_path / "saved")
+    loaded = load_algorithm(tmp_path / "saved", device="cpu")
+    assert type(loaded) is type(algorithm)
+    observations, _ = toy_vector(5).reset(seed=1)
+    for deterministic in (True, False):
+        tokens, state = algorithm.predict(observations, deterministic=deterministic)
+        assert tokens.shape == (5,)
+        assert state is None
+        if deterministic:
+            assert np.array_equal(loaded.predict(observations, deterministic=True)[0], tokens)
+    for name in arguments_of(type(algorithm)):
+        if name not in ("policy", "env", "env_kwargs", "policy_kwargs", "device", "ref_model", "_init_setup_model"):
+            own = name in vars(algorithm)
+            assert not own or getattr(loaded, name) == getattr(algorithm, name), name
+    for other in {PPO, A2C} - {type(algorithm)}:
+        with pytest.raises(CheckpointError, match=f"Expected a saved {other.__name__}"):
+            other.load(tmp_path / "saved")
+
+
+TOTAL = 400
+
+
+@every
+def test_a_training_that_was_killed_equals_bit_for_bit_the_one_that_was_not(case: str, tmp_path: Path) -> None:
+    def save(algorithm: Any) -> bool:
+        assert algorithm.num_timesteps > algorithm._rollout_start["num_timesteps"] > 0
+        algorithm.save(tmp_path / "killed")
+        return False
+
+    whole = everything(make(case, seed=4).learn(TOTAL))
+    killed = make(case, seed=4).learn(TOTAL, callback=Call(32, save))  # in the middle of the third or fourth rollout
+    resumed = type(killed).load(tmp_path / "killed", env=env_for(killed), device="cpu")
+    assert 0 < resumed.num_timesteps < TOTAL - 100
+    resumed.learn(TOTAL - resumed.num_timesteps, reset_num_timesteps=False)
+    assert_equal(everything(resumed), whole)
+
+
+@every
+@pytest.mark.parametrize("decoding", ["plain", "everything"])
+def test_stored_log_probabilities_are_those_of_the_policy(case: str, decoding: str) -> None:
+    """The ratio is 1 before the first update, whatever narrows the distribution."""
+    settings = {k: v for k, v in CASES[case][1].items() if k != "top_p"}
+    algorithm = toy_algorithm(CASES[case][0], **{**settings, **DECODINGS[decoding]})
+    collect(algorithm)  # type: ignore[arg-type]
+    sequences = algorithm.rollout_buffer.sequences
+    with torch.no_grad():
+        log_probs, _, entropies = algorithm.policy.evaluate_sequences(
+            sequences, algorithm.decoding.temperature, entropies=True
+        )
+    mask = sequences.action_mask
+    torch.testing.assert_close(log_probs[mask], sequences.log_probs[mask], rtol=0, atol=1e-4)
+    torch.testing.assert_close(entropies[mask], sequences.entropies[mask], rtol=0, atol=1e-4)
+
+
+LEARNED = 0.85  # of tokens are even; 0.52 at random
+
+
+@every
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_reward_rises(case: str, seed: int) -> None:
+    settings = {} if case in ("ppo", "nlpo") else {"learning_rate": 3e-3}
+    algorithm = make(case, seed=seed, kl_coef=0.0, **settings)
+    before, _ = evaluate_policy(algorithm, played(16), n_eval_episodes=64, deterministic=False)
+    algorithm.learn(6000)
+    after, _ = evaluate_policy(algorithm, played(16), n_eval_episodes=64, deterministic=False)
+    assert before < 0.65
+    assert after > LEARNED
+
+
+# ---- options ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_options_are_those_of_the_base_and_documented() -> None:
+    own = set(arguments_of(OnPolicyTextAlgorithm))
+    shared = set(get_type_hints(OnPolicyOptions))
+    assert shared <= own
+    for name in shared - {"_init_setup_model"}:
+        assert f"        {name}: " in (OnPolicyOptions.__doc__ or "")
+    for cls in ALGORITHMS.values():
+        assert set(arguments_of(cls)) >= shared
+        doc = cls.__init__.__doc__ or ""
+        for name in set(arguments_of(cls)) - shared:
+            assert f"            {name}: " in doc, f"{cls.__name__} does not explain {name}"
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [
+        (A2C, "batch_size"),
+        (A2C, "target_kl"),
+        (REINFORCE, "gae_lambda"),
+        (TRPO, "n_epochs"),
+        (RLOO, "gamma"),
+        (PPO, "x"),
+    ],
+)
+def test_what_an_algorithm_has_decided_on_cannot_be_given(cls: Any, name: str) -> None:
+    assert name not in arguments_of(cls)
+    with pytest.raises(TypeError, match=name):
+        toy_algorithm(cls, **{name: 1})
+    with pytest.raises(ValueError, match=f"Unknown hyperparameter '{name}' of {cls.__name__.lower()}"):
+        hyperparameters_of(cls.__name__.lower(), {name: 1})
