@@ -45,32 +45,26 @@ _LOOSELY_HELD = ("Summarize", "Program", "Copy", "Reverse")
 RECIPES: tuple[Recipe, ...] = (
     Recipe(total_timesteps=200_000, hyperparameters={"n_envs": 32}),
     # A pretrained model of usual size wants small steps; the bundled one, of a few million parameters, large ones.
-    Recipe(algo="ppo", hyperparameters={"learning_rate": 1e-5, "batch_size": 8, "n_epochs": 4, "kl_coef": 0.05}),
-    Recipe(
-        algo="ppo",
-        model="bundled",
-        hyperparameters={
-            "learning_rate": 1.5e-4,
-            "n_envs": 64,
-            "batch_size": 16,
-            "n_epochs": 2,
-            "gae_lambda": 1.0,
-            "kl_coef": 0.035,
-        },
+    *(
+        row
+        for algo in ("ppo", "nlpo")
+        for row in (
+            Recipe(algo=algo, hyperparameters={"learning_rate": 1e-5, "batch_size": 8, "n_epochs": 4, "kl_coef": 0.05}),
+            Recipe(
+                algo=algo,
+                model="bundled",
+                hyperparameters={
+                    "learning_rate": 1.5e-4,
+                    "n_envs": 64,
+                    "batch_size": 16,
+                    "n_epochs": 2,
+                    "gae_lambda": 1.0,
+                    "kl_coef": 0.035,
+                },
+            ),
+        )
     ),
-    Recipe(algo="nlpo", hyperparameters={"learning_rate": 1e-5, "batch_size": 8, "n_epochs": 4, "kl_coef": 0.05}),
-    Recipe(
-        algo="nlpo",
-        model="bundled",
-        hyperparameters={
-            "learning_rate": 1.5e-4,
-            "n_envs": 64,
-            "batch_size": 16,
-            "n_epochs": 2,
-            "gae_lambda": 1.0,
-            "kl_coef": 0.035,
-        },
-    ),
+    # Not tuned on any bundled task yet.
     *(
         row
         for algo in ("a2c", "reinforce")
