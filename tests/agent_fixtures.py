@@ -32,7 +32,7 @@ from textgym import Completion, Example, Task, load_tokenizer
 from textgym.envs import TextGenEnv, TextGenVectorEnv
 from textgym.rewards import Reward
 from textgym_agents import PPO, CausalLMPolicy
-from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
+from textgym_agents.algorithms.base import TextAlgorithm
 from textgym_agents.algorithms.options import arguments_of
 from textgym_agents.rollouts.decoding import Limits
 
@@ -195,7 +195,7 @@ def tiny_ppo(env: Any = None, seed: int = 0, model: PreTrainedModel | None = Non
     return PPO("CausalLMPolicy", vector() if env is None else env, seed=seed, policy_kwargs=policy_kwargs, **settings)
 
 
-Algorithm = TypeVar("Algorithm", bound=OnPolicyTextAlgorithm)
+Algorithm = TypeVar("Algorithm", bound=TextAlgorithm)
 
 
 def toy_groups(

@@ -17,13 +17,13 @@ from test_ppo import Call, Keep, assert_equal, differ, state_of
 from test_rollout import DECODINGS, collect
 
 from textgym_agents import A2C, GRPO, NLPO, PPO, REINFORCE, RLOO, TRPO
+from textgym_agents.algorithms.base import TextAlgorithm
 from textgym_agents.algorithms.checkpoint import CheckpointError
-from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
-from textgym_agents.algorithms.options import OnPolicyOptions, arguments_of
+from textgym_agents.algorithms.options import AlgorithmOptions, arguments_of
 from textgym_agents.algorithms.registry import ALGORITHMS, hyperparameters_of, load_algorithm
 from textgym_agents.vec_env import GymVecEnv
 
-CASES: dict[str, tuple[type[OnPolicyTextAlgorithm], dict[str, Any]]] = {
+CASES: dict[str, tuple[type[TextAlgorithm], dict[str, Any]]] = {
     "a2c": (A2C, {"normalize_advantage": True}),
     "grpo": (GRPO, {"num_generations": 4, "batch_size": 4}),
     "nlpo": (NLPO, {"mask_top_p": 0.7, "mask_update_interval": 3, "batch_size": 4, "n_epochs": 2}),
@@ -38,12 +38,12 @@ CASES: dict[str, tuple[type[OnPolicyTextAlgorithm], dict[str, Any]]] = {
 every = pytest.mark.parametrize("case", CASES)
 
 
-def make(case: str, **kwargs: Any) -> OnPolicyTextAlgorithm:
+def make(case: str, **kwargs: Any) -> TextAlgorithm:
     cls, settings = CASES[case]
     return toy_algorithm(cls, **{**settings, **kwargs})
 
 
-def env_for(algorithm: OnPolicyTextAlgorithm, n: int = 8) -> Any:
+def env_for(algorithm: TextAlgorithm, n: int = 8) -> Any:
     needed = type(algorithm).needed_env_kwargs({k: getattr(algorithm, k, None) for k in arguments_of(type(algorithm))})
     return toy_vector(n, **needed)
 
@@ -182,11 +182,11 @@ def test_the_reward_rises(case: str, seed: int) -> None:
 
 
 def test_the_options_are_those_of_the_base_and_documented() -> None:
-    own = set(arguments_of(OnPolicyTextAlgorithm))
-    shared = set(get_type_hints(OnPolicyOptions))
+    own = set(arguments_of(TextAlgorithm))
+    shared = set(get_type_hints(AlgorithmOptions))
     assert shared <= own
     for name in shared - {"_init_setup_model"}:
-        assert f"        {name}: " in (OnPolicyOptions.__doc__ or "")
+        assert f"        {name}: " in (AlgorithmOptions.__doc__ or "")
     for cls in ALGORITHMS.values():
         assert set(arguments_of(cls)) >= shared
         doc = cls.__init__.__doc__ or ""

@@ -44,7 +44,7 @@ from transformers import (
 )
 
 from textgym_agents import GRPO, PPO, RLOO, CausalLMPolicy, Limits, LMPolicy, Seq2SeqLMPolicy
-from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
+from textgym_agents.algorithms.base import TextAlgorithm
 from textgym_agents.models import flat_step
 from textgym_agents.models.cache import SlotLayer
 from textgym_agents.models.flat_step import FlatStep
@@ -255,7 +255,7 @@ def ppo(env: Any, model: PreTrainedModel | None = None, **kwargs: Any) -> PPO:
     return (toy_seq2seq_ppo if encoder else toy_ppo)(env, model=model, **kwargs)
 
 
-SETTINGS: dict[str, Callable[..., OnPolicyTextAlgorithm]] = {
+SETTINGS: dict[str, Callable[..., TextAlgorithm]] = {
     "ppo": lambda env, **kw: ppo(env, kl_coef=0.1, ent_coef=0.02, clip_range_vf=0.3, **kw),
     "ppo, not normalised": lambda env, **kw: toy_ppo(env, normalize_advantage=False, **kw),
     "grpo": lambda env, **kw: toy_groups(GRPO, env, kl_coef=0.2, ent_coef=0.02, **kw),
@@ -267,7 +267,7 @@ SETTINGS: dict[str, Callable[..., OnPolicyTextAlgorithm]] = {
 algorithms = pytest.mark.parametrize("algorithm", SETTINGS)
 
 
-def collected(algorithm: str, model: PreTrainedModel | None = None, task: Any = None) -> OnPolicyTextAlgorithm:
+def collected(algorithm: str, model: PreTrainedModel | None = None, task: Any = None) -> TextAlgorithm:
     """An algorithm with a rollout of 24 ragged episodes, on which it has already moved a little."""
     made = SETTINGS[algorithm](toy_vector(24, task, group_size=4), model=model)
     collect(made)  # type: ignore[arg-type]
@@ -279,7 +279,7 @@ def collected(algorithm: str, model: PreTrainedModel | None = None, task: Any = 
     return made
 
 
-def gradient(made: OnPolicyTextAlgorithm, most_tokens: int) -> tuple[dict[str, Tensor], dict[str, float], int]:
+def gradient(made: TextAlgorithm, most_tokens: int) -> tuple[dict[str, Tensor], dict[str, float], int]:
     """Of the whole rollout as one minibatch; also what is logged of it, and in how many passes it was read."""
     made.micro_batch_tokens = most_tokens
     (batch,) = made.rollout_buffer.batches(1000)

@@ -12,7 +12,7 @@ from test_ppo import Keep, differ
 from test_rollout import collect
 
 from textgym_agents import TRPO
-from textgym_agents.algorithms.on_policy import TrainingError
+from textgym_agents.algorithms.base import TrainingError
 from textgym_agents.algorithms.trust_region import RolloutPart, conjugate_gradient, flat_grad, mean_over
 from textgym_agents.rollouts.buffers import Sequences
 

@@ -8,7 +8,7 @@ import torch
 from stable_baselines3.common.type_aliases import Schedule
 from typing_extensions import Unpack
 
-from textgym_agents.algorithms.options import OnPolicyOptions
+from textgym_agents.algorithms.options import AlgorithmOptions
 from textgym_agents.algorithms.policy_gradient import PolicyGradientAlgorithm
 from textgym_agents.losses import gae
 from textgym_agents.policies import LMPolicy
@@ -44,7 +44,7 @@ class A2C(PolicyGradientAlgorithm):
         vf_coef: float = 0.5,
         normalize_advantage: bool = False,
         kl_coef: float = 0.05,
-        **options: Unpack[OnPolicyOptions],
+        **options: Unpack[AlgorithmOptions],
     ) -> None:
         """Makes the algorithm. Arguments that are not explained here are as for :class:`PPO`.
 
@@ -58,7 +58,7 @@ class A2C(PolicyGradientAlgorithm):
             vf_coef: Weight of the value loss.
             normalize_advantage: To mean 0 and standard deviation 1 over the tokens of a rollout.
             kl_coef: * Penalty against the reference model; 0 for none (and no reference model in memory).
-            options: See :class:`textgym_agents.algorithms.options.OnPolicyOptions`.
+            options: See :class:`textgym_agents.algorithms.options.AlgorithmOptions`.
 
         Raises:
             ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.

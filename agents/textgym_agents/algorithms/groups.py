@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from stable_baselines3.common.vec_env import VecEnv
 
-from textgym.core import expected, number, whole_number
-from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
+from textgym.core import expected, whole_number
+from textgym_agents.algorithms.base import TextAlgorithm
 from textgym_agents.losses import sequence_sum
 from textgym_agents.rollouts.buffers import Sequences
 
@@ -26,7 +25,7 @@ def check_groups(env: VecEnv, wanted: int, what: str) -> None:
         )
 
 
-class GroupAlgorithm(OnPolicyTextAlgorithm):
+class GroupAlgorithm(TextAlgorithm):
     """An on-policy algorithm whose baseline is the reward of other completions of the same prompt.
 
     Neighbouring environments form groups of ``num_generations``; the k-th episodes of a group have the same prompt. All of an
@@ -35,16 +34,13 @@ class GroupAlgorithm(OnPolicyTextAlgorithm):
 
     decided: ClassVar[frozenset[str]] = frozenset({"gamma", "gae_lambda", "vf_coef"})
 
-    def __init__(self, policy: Any, env: Any, *, num_generations: int, clip_range: Any, **kwargs: Any) -> None:
-        """Args: as for :class:`OnPolicyTextAlgorithm`, and ``num_generations``, ``clip_range``; see the subclasses.
+    def __init__(self, policy: Any, env: Any, *, num_generations: int, **kwargs: Any) -> None:
+        """Args: as for :class:`TextAlgorithm`, and ``num_generations``; see the subclasses.
 
         Raises:
             ValueError: The environments are not grouped so, or an argument is bad.
         """
         self.num_generations = whole_number("num_generations", num_generations, 2)
-        if not callable(clip_range):
-            number("clip_range", clip_range, 0, math.inf, above=True, wanted="above 0")
-        self.clip_range = clip_range
         env_kwargs, n_envs = kwargs.pop("env_kwargs", None), kwargs.get("n_envs", 64)
         if isinstance(env, str) and (env_kwargs is None or isinstance(env_kwargs, dict)):
             if n_envs % num_generations:
@@ -55,7 +51,7 @@ class GroupAlgorithm(OnPolicyTextAlgorithm):
 
     @classmethod
     def needed_env_kwargs(cls, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-        """See :meth:`OnPolicyTextAlgorithm.needed_env_kwargs`."""
+        """See :meth:`TextAlgorithm.needed_env_kwargs`."""
         return {"group_size": hyperparameters["num_generations"]}
 
     def _check_env(self, env: VecEnv) -> None:

@@ -8,9 +8,9 @@ import torch
 from stable_baselines3.common.type_aliases import Schedule
 from typing_extensions import Unpack
 
-from textgym.core import expected, number
+from textgym.core import expected
 from textgym_agents.algorithms.groups import GroupAlgorithm
-from textgym_agents.algorithms.options import OnPolicyOptions
+from textgym_agents.algorithms.options import AlgorithmOptions, check_positive
 from textgym_agents.losses import group_relative, k3, masked_mean, sequence_mean, sequence_sum
 from textgym_agents.policies import LMPolicy
 from textgym_agents.rollouts.buffers import Sequences
@@ -57,7 +57,7 @@ class GRPO(GroupAlgorithm):
         importance_sampling_level: str = "token",
         target_kl: float | None = None,
         kl_coef: float = 0.04,
-        **options: Unpack[OnPolicyOptions],
+        **options: Unpack[AlgorithmOptions],
     ) -> None:
         """Makes the algorithm. Arguments that are not explained here are as for :class:`PPO`.
 
@@ -80,7 +80,7 @@ class GRPO(GroupAlgorithm):
                 tokens' (GSPO, Zheng et al. 2025, https://arxiv.org/abs/2507.18071).
             target_kl: See there.
             kl_coef: * Weight of the KL to the reference model in the loss; 0 for none (and no reference model in memory).
-            options: See :class:`textgym_agents.algorithms.options.OnPolicyOptions`.
+            options: See :class:`textgym_agents.algorithms.options.AlgorithmOptions`.
 
         Raises:
             ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.
@@ -92,16 +92,15 @@ class GRPO(GroupAlgorithm):
         ):
             if value not in known:
                 raise ValueError(expected(name, value, f"one of {known}"))
-        if clip_range_high is not None and not callable(clip_range_high):
-            number("clip_range_high", clip_range_high, 0, float("inf"), above=True, wanted="above 0, or None")
-        self.clip_range_high = clip_range_high
+        check_positive("clip_range", clip_range)
+        check_positive("clip_range_high", clip_range_high, optional=True)
+        self.clip_range, self.clip_range_high = clip_range, clip_range_high
         self.loss_type, self.scale_rewards = loss_type, scale_rewards
         self.importance_sampling_level = importance_sampling_level
         super().__init__(
             policy,
             env,
             num_generations=num_generations,
-            clip_range=clip_range,
             learning_rate=learning_rate,
             n_steps=n_steps,
             batch_size=batch_size,

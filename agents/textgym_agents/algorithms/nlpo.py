@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from textgym.core import expected, number, whole_number
-from textgym_agents.algorithms.options import OnPolicyOptions
+from textgym_agents.algorithms.options import AlgorithmOptions
 from textgym_agents.algorithms.ppo import PPO
 from textgym_agents.models.backbone import backbone_of
 from textgym_agents.policies import LMPolicy
@@ -57,7 +57,7 @@ class NLPO(PPO):
         kl_coef: float = 0.05,
         mask_top_p: float = 0.9,
         mask_update_interval: int = 10,
-        **options: Unpack[OnPolicyOptions],
+        **options: Unpack[AlgorithmOptions],
     ) -> None:
         """Makes the algorithm. Arguments that are not explained here are as for :class:`PPO`.
 
@@ -78,7 +78,7 @@ class NLPO(PPO):
             kl_coef: See there.
             mask_top_p: * Probability that the allowed tokens have under the masking policy, in (0, 1]; 1 is PPO.
             mask_update_interval: * Rollouts after which the masking policy becomes the policy as it is then.
-            options: See :class:`textgym_agents.algorithms.options.OnPolicyOptions`.
+            options: See :class:`textgym_agents.algorithms.options.AlgorithmOptions`.
 
         Raises:
             ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.

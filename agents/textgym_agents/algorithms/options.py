@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any, TypedDict
 
 import torch
 from transformers import PreTrainedModel
 
+from textgym.core import number
 
-class OnPolicyOptions(TypedDict, total=False):
+
+class AlgorithmOptions(TypedDict, total=False):
     """Keyword arguments of every on-policy algorithm. Names are SB3's, except those marked *, which SB3 does not have.
 
-    The defaults are those of :class:`textgym_agents.algorithms.on_policy.OnPolicyTextAlgorithm`.
+    The defaults are those of :class:`textgym_agents.algorithms.base.TextAlgorithm`.
 
     Attributes:
         ent_coef: Weight of the entropy bonus, default 0.
@@ -75,3 +78,9 @@ def arguments_of(algorithm: type) -> dict[str, Any]:
         for name in vars(cls).get("decided", ()):
             del found[name]
     return found
+
+
+def check_positive(name: str, value: Any, optional: bool = False) -> None:
+    """Raises an error unless ``value`` is a number above 0, a schedule or, if ``optional``, ``None``."""
+    if not callable(value) and not (optional and value is None):
+        number(name, value, 0, math.inf, above=True, wanted="above 0, or None for none" if optional else "above 0")

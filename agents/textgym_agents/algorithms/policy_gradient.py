@@ -6,14 +6,14 @@ from typing import Any, ClassVar
 
 import torch
 
-from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
+from textgym_agents.algorithms.base import TextAlgorithm
 from textgym_agents.losses import explained_variance, masked_mean, policy_gradient_loss, value_loss, whiten
 from textgym_agents.rollouts.buffers import Sequences
 
 _ALL = 2**31  # episodes: more than any rollout has
 
 
-class PolicyGradientAlgorithm(OnPolicyTextAlgorithm):
+class PolicyGradientAlgorithm(TextAlgorithm):
     """An algorithm that makes one step along the policy gradient of a whole rollout, and then forgets the rollout.
 
     So every update is strictly on-policy: there is no ratio, and nothing to clip. The loss is the mean over tokens of
@@ -24,7 +24,7 @@ class PolicyGradientAlgorithm(OnPolicyTextAlgorithm):
     token_means = frozenset[str]()
 
     def __init__(self, policy: Any, env: Any, *, normalize_advantage: bool, **kwargs: Any) -> None:
-        """Args: as for :class:`OnPolicyTextAlgorithm`; ``normalize_advantage``: to mean 0 and standard deviation 1."""
+        """Args: as for :class:`TextAlgorithm`; ``normalize_advantage``: to mean 0 and standard deviation 1."""
         self.normalize_advantage = normalize_advantage
         super().__init__(policy, env, batch_size=_ALL, n_epochs=1, target_kl=None, **kwargs)
 

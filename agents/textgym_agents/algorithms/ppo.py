@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from stable_baselines3.common.type_aliases import Schedule
 from typing_extensions import Unpack
 
-from textgym.core import number
-from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
-from textgym_agents.algorithms.options import OnPolicyOptions
+from textgym_agents.algorithms.base import TextAlgorithm
+from textgym_agents.algorithms.options import AlgorithmOptions, check_positive
 from textgym_agents.losses import clipped_policy_loss, explained_variance, gae, masked_mean, value_loss, whiten
 from textgym_agents.policies import LMPolicy
 from textgym_agents.rollouts.buffers import Sequences
 
 
-class PPO(OnPolicyTextAlgorithm):
+class PPO(TextAlgorithm):
     """Proximal Policy Optimization (Schulman et al. 2017, https://arxiv.org/abs/1707.06347), clipped, for text.
 
     Every token is an action. With ``ratio_t = pi(a_t | s_t) / pi_old(a_t | s_t)`` it maximises, over tokens,
@@ -58,7 +56,7 @@ class PPO(OnPolicyTextAlgorithm):
         vf_coef: float = 0.5,
         target_kl: float | None = None,
         kl_coef: float = 0.05,
-        **options: Unpack[OnPolicyOptions],
+        **options: Unpack[AlgorithmOptions],
     ) -> None:
         """Makes the algorithm.
 
@@ -78,15 +76,13 @@ class PPO(OnPolicyTextAlgorithm):
             vf_coef: Weight of the value loss.
             target_kl: Stops a rollout's updates once ``train/approx_kl`` exceeds 1.5 times this (nats a token).
             kl_coef: * Penalty against the reference model; 0 for none (and no reference model in memory).
-            options: See :class:`textgym_agents.algorithms.options.OnPolicyOptions`.
+            options: See :class:`textgym_agents.algorithms.options.AlgorithmOptions`.
 
         Raises:
             ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.
         """
-        if not callable(clip_range):
-            number("clip_range", clip_range, 0, math.inf, above=True, wanted="above 0")
-        if clip_range_vf is not None and not callable(clip_range_vf):
-            number("clip_range_vf", clip_range_vf, 0, math.inf, above=True, wanted="above 0, or None for none")
+        check_positive("clip_range", clip_range)
+        check_positive("clip_range_vf", clip_range_vf, optional=True)
         self.clip_range, self.clip_range_vf = clip_range, clip_range_vf
         self.normalize_advantage = normalize_advantage
         super().__init__(

@@ -13,17 +13,17 @@ import torch
 
 from textgym.core import expected
 from textgym_agents.algorithms.a2c import A2C
+from textgym_agents.algorithms.base import TextAlgorithm
 from textgym_agents.algorithms.checkpoint import find_file
 from textgym_agents.algorithms.grpo import GRPO
 from textgym_agents.algorithms.nlpo import NLPO
-from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
 from textgym_agents.algorithms.options import arguments_of
 from textgym_agents.algorithms.ppo import PPO
 from textgym_agents.algorithms.reinforce import REINFORCE
 from textgym_agents.algorithms.rloo import RLOO
 from textgym_agents.algorithms.trpo import TRPO
 
-ALGORITHMS: dict[str, type[OnPolicyTextAlgorithm]] = {
+ALGORITHMS: dict[str, type[TextAlgorithm]] = {
     cls.__name__.lower(): cls for cls in (A2C, GRPO, NLPO, PPO, REINFORCE, RLOO, TRPO)
 }
 """Algorithms by the name that the command line uses."""
@@ -81,7 +81,7 @@ def check_device(device: str | torch.device) -> None:
         raise ValueError(expected("device", name, "'auto' or 'cpu': PyTorch finds no GPU here"))
 
 
-def load_algorithm(path: str | Path, env: Any = None, device: torch.device | str = "auto") -> OnPolicyTextAlgorithm:
+def load_algorithm(path: str | Path, env: Any = None, device: torch.device | str = "auto") -> TextAlgorithm:
     """A saved algorithm of whichever class it is.
 
     Raises:
@@ -90,7 +90,7 @@ def load_algorithm(path: str | Path, env: Any = None, device: torch.device | str
         ValueError: There is no such device.
     """
     check_device(device)
-    cls: type[OnPolicyTextAlgorithm] = PPO
+    cls: type[TextAlgorithm] = PPO
     try:
         with zipfile.ZipFile(find_file(path)) as archive:
             name = json.loads(archive.read("config.json"))["algorithm"]

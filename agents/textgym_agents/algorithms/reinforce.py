@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 
 from textgym.core import expected, number
 from textgym_agents.algorithms.groups import check_groups
-from textgym_agents.algorithms.options import OnPolicyOptions
+from textgym_agents.algorithms.options import AlgorithmOptions
 from textgym_agents.algorithms.policy_gradient import PolicyGradientAlgorithm
 from textgym_agents.losses import gae, masked_mean, sequence_sum
 from textgym_agents.policies import LMPolicy
@@ -66,7 +66,7 @@ class REINFORCE(PolicyGradientAlgorithm):
         vf_coef: float = 0.5,
         normalize_advantage: bool = False,
         kl_coef: float = 0.05,
-        **options: Unpack[OnPolicyOptions],
+        **options: Unpack[AlgorithmOptions],
     ) -> None:
         """Makes the algorithm. Arguments that are not explained here are as for :class:`PPO`.
 
@@ -80,7 +80,7 @@ class REINFORCE(PolicyGradientAlgorithm):
             vf_coef: Weight of the value loss, with ``baseline="value"``.
             normalize_advantage: To mean 0 and standard deviation 1 over the tokens of a rollout.
             kl_coef: * Penalty against the reference model; 0 for none (and no reference model in memory).
-            options: See :class:`textgym_agents.algorithms.options.OnPolicyOptions`.
+            options: See :class:`textgym_agents.algorithms.options.AlgorithmOptions`.
 
         Raises:
             ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.
@@ -113,7 +113,7 @@ class REINFORCE(PolicyGradientAlgorithm):
 
     @classmethod
     def needed_env_kwargs(cls, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-        """See :meth:`OnPolicyTextAlgorithm.needed_env_kwargs`."""
+        """See :meth:`TextAlgorithm.needed_env_kwargs`."""
         return {"group_size": _PAIR} if hyperparameters["baseline"] == "greedy" else {}
 
     def _check_env(self, env: VecEnv) -> None:

@@ -9,7 +9,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from typing_extensions import Unpack
 
 from textgym_agents.algorithms.groups import GroupAlgorithm
-from textgym_agents.algorithms.options import OnPolicyOptions
+from textgym_agents.algorithms.options import AlgorithmOptions, check_positive
 from textgym_agents.losses import leave_one_out, masked_mean, sequence_mean
 from textgym_agents.policies import LMPolicy
 from textgym_agents.rollouts.buffers import Sequences
@@ -49,7 +49,7 @@ class RLOO(GroupAlgorithm):
         clip_range: float | Schedule = 0.2,
         target_kl: float | None = None,
         kl_coef: float = 0.05,
-        **options: Unpack[OnPolicyOptions],
+        **options: Unpack[AlgorithmOptions],
     ) -> None:
         """Makes the algorithm. Arguments that are not explained here are as for :class:`PPO`.
 
@@ -64,16 +64,17 @@ class RLOO(GroupAlgorithm):
             clip_range: Clipping of the ratio; may be a schedule. Without effect in the first update of a rollout.
             target_kl: See there.
             kl_coef: * Penalty against the reference model; 0 for none (and no reference model in memory).
-            options: See :class:`textgym_agents.algorithms.options.OnPolicyOptions`.
+            options: See :class:`textgym_agents.algorithms.options.AlgorithmOptions`.
 
         Raises:
             ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.
         """
+        check_positive("clip_range", clip_range)
+        self.clip_range = clip_range
         super().__init__(
             policy,
             env,
             num_generations=num_generations,
-            clip_range=clip_range,
             learning_rate=learning_rate,
             n_steps=n_steps,
             batch_size=batch_size,

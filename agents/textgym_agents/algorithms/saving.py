@@ -38,7 +38,7 @@ Self = TypeVar("Self", bound="SavedAlgorithm")
 
 
 class SavedAlgorithm(OnPolicyAlgorithm):
-    """What of an on-policy text algorithm has to do with files; see :class:`OnPolicyTextAlgorithm` for the rest."""
+    """What of an on-policy text algorithm has to do with files; see :class:`TextAlgorithm` for the rest."""
 
     policy: LMPolicy  # type: ignore[assignment]
     reference: PreTrainedModel | None

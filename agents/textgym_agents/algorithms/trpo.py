@@ -13,8 +13,8 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from textgym.core import expected, number, whole_number
-from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm, TrainingError
-from textgym_agents.algorithms.options import OnPolicyOptions
+from textgym_agents.algorithms.base import TextAlgorithm, TrainingError
+from textgym_agents.algorithms.options import AlgorithmOptions
 from textgym_agents.algorithms.trust_region import RolloutPart, conjugate_gradient, flat_grad, mean_over
 from textgym_agents.losses import explained_variance, gae, whiten
 from textgym_agents.models.token_scores import Head
@@ -22,7 +22,7 @@ from textgym_agents.policies import LMPolicy
 from textgym_agents.rollouts.buffers import Sequences
 
 
-class TRPO(OnPolicyTextAlgorithm):
+class TRPO(TextAlgorithm):
     """Trust Region Policy Optimization (Schulman et al. 2015, https://arxiv.org/abs/1502.05477) for text.
 
     One step a rollout solves, to second order,
@@ -66,7 +66,7 @@ class TRPO(OnPolicyTextAlgorithm):
         target_kl: float = 0.01,
         sub_sampling_factor: int = 1,
         kl_coef: float = 0.05,
-        **options: Unpack[OnPolicyOptions],
+        **options: Unpack[AlgorithmOptions],
     ) -> None:
         """Makes the algorithm. Arguments that are not explained here are as for :class:`PPO`.
 
@@ -86,7 +86,7 @@ class TRPO(OnPolicyTextAlgorithm):
             target_kl: The bound, in nats a token, above 0.
             sub_sampling_factor: The Fisher matrix is that of every so many-th episode: cheaper, less exact.
             kl_coef: * Penalty against the reference model; 0 for none (and no reference model in memory).
-            options: See :class:`textgym_agents.algorithms.options.OnPolicyOptions`. There is no entropy bonus.
+            options: See :class:`textgym_agents.algorithms.options.AlgorithmOptions`. There is no entropy bonus.
 
         Raises:
             ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.

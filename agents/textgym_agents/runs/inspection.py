@@ -12,14 +12,14 @@ from transformers import PreTrainedModel
 
 from textgym.core import Example
 from textgym.envs.episodes import Setting
-from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
+from textgym_agents.algorithms.base import TextAlgorithm
 from textgym_agents.losses import gae
 from textgym_agents.runs.evaluation import Sample, setting_of, write
 from textgym_agents.runs.scoring import score_tokens
 
 
 def record_episodes(
-    model: OnPolicyTextAlgorithm,
+    model: TextAlgorithm,
     env: gym.Env[Any, Any],
     examples: Sequence[Example],
     seed: int = 0,

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from textgym.envs.episodes import Setting
 from textgym.prompts import FixedPrompts
-from textgym_agents.algorithms.on_policy import OnPolicyTextAlgorithm
+from textgym_agents.algorithms.base import TextAlgorithm
 from textgym_agents.algorithms.registry import ALGORITHMS, check_device, hyperparameters_of, load_algorithm
 from textgym_agents.models.loading import load_model, policy_name_for
 from textgym_agents.runs.callbacks import CsvLog, Observer, ObserverLog, RunCallback, StopSignals, TensorBoardLog
@@ -108,7 +108,7 @@ class TrainingRun:
         self,
         folder: RunFolder,
         config: RunConfig,
-        model: OnPolicyTextAlgorithm,
+        model: TextAlgorithm,
         setting: Setting,
         observer: Observer,
     ) -> None:

@@ -39,14 +39,14 @@ from textgym_agents.vec_env import GymVecEnv, vectorised
 BACKENDS: dict[str, Callable[..., RolloutWriter]] = {"transformers": PolicyWriter, "vllm": VLLMWriter}
 """Who can write a rollout's tokens, by the name that ``rollout_backend`` takes."""
 
-Self = TypeVar("Self", bound="OnPolicyTextAlgorithm")
+Self = TypeVar("Self", bound="TextAlgorithm")
 
 
 class TrainingError(TextGymError, RuntimeError):
     """Training cannot go on."""
 
 
-class OnPolicyTextAlgorithm(SavedAlgorithm):
+class TextAlgorithm(SavedAlgorithm):
     """An SB3 on-policy algorithm whose unit of work is the episode.
 
     A rollout plays one whole episode in every environment, and again until ``n_steps * n_envs`` tokens are there. Subclasses
