@@ -616,8 +616,8 @@ def test_a_hyperparameter_out_of_range(cls: type[GroupAlgorithm], name: str, val
         ("loss_type", ["grpo"], r"one of \('grpo', 'dapo', 'dr_grpo'\)"),
         ("scale_rewards", True, r"one of \('group', 'batch', 'none'\), actual value: True"),
         ("importance_sampling_level", "word", r"one of \('token', 'sequence'\), actual value: 'word'"),
-        ("clip_range_high", 0, "above 0, or None, actual value: 0"),
-        ("clip_range_high", "high", "above 0, or None, actual value: 'high'"),
+        ("clip_range_high", 0, "above 0, or None for none, actual value: 0"),
+        ("clip_range_high", "high", "above 0, or None for none, actual value: 'high'"),
     ],
 )
 def test_an_unknown_variant_of_grpo(name: str, value: Any, wanted: str) -> None:

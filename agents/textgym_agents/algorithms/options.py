@@ -83,4 +83,4 @@ def arguments_of(algorithm: type) -> dict[str, Any]:
 def check_positive(name: str, value: Any, optional: bool = False) -> None:
     """Raises an error unless ``value`` is a number above 0, a schedule or, if ``optional``, ``None``."""
     if not callable(value) and not (optional and value is None):
-        number(name, value, 0, math.inf, above=True, wanted="above 0, or None" if optional else "above 0")
+        number(name, value, 0, math.inf, above=True, wanted="above 0, or None for none" if optional else "above 0")
