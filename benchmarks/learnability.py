@@ -16,7 +16,7 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -30,26 +30,45 @@ from textgym.metrics import interquartile_mean, stratified_interval
 WANTED = 0.2
 
 
-def train(env_id: str, seed: int, folder: Path, episodes: int) -> dict[str, Any]:
-    """One run, on one thread; or what an earlier one left behind."""
-    file = folder / f"{env_id}-{seed}.json"
+def train(
+    env_id: str,
+    seed: int,
+    file: Path,
+    episodes: int,
+    algo: str = "ppo",
+    tokens: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """One run, on one thread; or what an earlier one left behind.
+
+    Args:
+        env_id, algo, seed: What to train.
+        file: Where the result is kept.
+        episodes: Held-out prompts.
+        tokens: ``None``: as many as the recipe says.
+        changes: Hyperparameters other than the recipe's.
+    """
     if not file.exists():
         import torch
 
-        from textgym_agents import PPO
+        from textgym_agents.algorithms.registry import ALGORITHMS, hyperparameters_of
         from textgym_agents.runs.evaluation import evaluate
         from textgym_agents.runs.recipes import recipe_for
 
         torch.set_num_threads(1)
-        recipe = recipe_for(env_id, "ppo", "bundled")
+        recipe = recipe_for(env_id, algo, "bundled")
+        settings = hyperparameters_of(algo, changes or {}, recipe.hyperparameters)
         start = time.perf_counter()
-        model = PPO("CausalLMPolicy", env_id, seed=seed, device="cpu", **recipe.hyperparameters)
+        model = ALGORITHMS[algo]("CausalLMPolicy", env_id, seed=seed, device="cpu", **settings)
         before = evaluate(model, env_id, episodes).to_json()
-        model.learn(recipe.total_timesteps)
+        began = time.perf_counter()
+        model.learn(tokens or recipe.total_timesteps or 0)
+        trained = time.perf_counter() - began
         after = evaluate(model, env_id, episodes).to_json()
         record = {
             "tokens": model.num_timesteps,
             "seconds": round(time.perf_counter() - start, 1),
+            "training_seconds": round(trained, 1),
             "before": before,
             "after": after,
         }
@@ -115,7 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jobs = [(env_id, seed) for seed in range(options.seeds) for env_id in chosen]  # every task once before any twice
 
     with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(train, *job, options.out, options.episodes): job for job in jobs}
+        futures = {
+            pool.submit(train, *job, options.out / f"{job[0]}-{job[1]}.json", options.episodes): job for job in jobs
+        }
         for future in as_completed(futures):
             (env_id, seed), found = futures[future], future.result()
             row = row_of(tasks[env_id], [found])

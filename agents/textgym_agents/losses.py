@@ -166,3 +166,37 @@ def entropy_of(log_probs: Tensor) -> Tensor:
     """Entropy in nats of each row of ``[..., V]`` log-probabilities; tokens of probability 0 count nothing. ``[...]``."""
     # 0 * -1e30 is 0, and no sensible weight of the bonus makes -1e30 overflow in the gradient, as it would float32's minimum
     return -(log_probs.exp() * log_probs.clamp(min=-1e30)).sum(-1)
+
+
+def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """``KL(q_T || pi_T)`` of the teacher's and the student's softened distributions (Hinton et al. 2015), summed over rows.
+
+    Args:
+        student_logits: ``[N, V]``.
+        teacher_logits: ``[N, V]``, without gradient.
+        temperature: ``T``, above 0, that both are divided by.
+
+    Returns:
+        Scalar, in nats.
+    """
+    log_pi, log_q = ((logits / temperature).log_softmax(-1) for logits in (student_logits, teacher_logits))
+    return torch.nn.functional.kl_div(log_pi, log_q, reduction="sum", log_target=True)
+
+
+def dpo_loss(margins: Tensor, beta: float, loss_type: str, label_smoothing: float) -> Tensor:
+    """The loss of DPO (Rafailov et al. 2023, eq. 7) or IPO (Azar et al. 2023, eq. 17), a mean over pairs.
+
+    Args:
+        margins: ``[P]``, ``log(pi / pi_ref)`` of the chosen completion less that of the rejected one, in nats.
+        beta: Above 0.
+        loss_type: ``"sigmoid"``, or ``"ipo"``.
+        label_smoothing: In [0, 0.5): the chance that a preference is wrong (Mitchell 2023,
+            https://ericmitchell.ai/cdpo.pdf), with ``"sigmoid"``.
+
+    Returns:
+        Scalar.
+    """
+    if loss_type == "ipo":
+        return ((margins - 1 / (2 * beta)) ** 2).mean()
+    log_right, log_wrong = (torch.nn.functional.logsigmoid(sign * beta * margins) for sign in (1, -1))
+    return -((1 - label_smoothing) * log_right + label_smoothing * log_wrong).mean()

@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -25,12 +25,12 @@ from transformers import PreTrainedModel
 from textgym.core import TextGymError, expected, number, whole_number
 from textgym_agents.algorithms.kl import KLController
 from textgym_agents.algorithms.saving import SavedAlgorithm, put_states
-from textgym_agents.models.backbone import backbone_of
+from textgym_agents.models.backbone import Backbone, backbone_of
 from textgym_agents.models.loading import check_fits, load_model
 from textgym_agents.policies import CausalLMPolicy, LMPolicy, Seq2SeqLMPolicy
 from textgym_agents.rollouts.buffers import SequenceBuffer, Sequences
 from textgym_agents.rollouts.decoding import Limits
-from textgym_agents.rollouts.play import play_episodes
+from textgym_agents.rollouts.play import OnStep, play_episodes
 from textgym_agents.rollouts.sampling import Decoding
 from textgym_agents.rollouts.vllm_writer import VLLMWriter
 from textgym_agents.rollouts.writers import PolicyWriter, RolloutWriter
@@ -352,7 +352,7 @@ class TextAlgorithm(SavedAlgorithm):
 
         while rollout_buffer.num_tokens < n_rollout_steps * env.num_envs:
             known = len(final_infos)
-            sequences = play_episodes(env, self.policy, self.writer, on_step)
+            sequences = self._episodes(env, on_step)
             self._update_info_buffer(final_infos[known:], np.ones(len(final_infos) - known, dtype=np.bool_))
             if sequences is None:
                 return False
@@ -363,6 +363,10 @@ class TextAlgorithm(SavedAlgorithm):
         callback.update_locals({"rollout_buffer": rollout_buffer})
         callback.on_rollout_end()
         return True
+
+    def _episodes(self, env: VecEnv, on_step: OnStep) -> Sequences | None:
+        """Episodes to learn from, one of every environment as the policy plays it; ``None`` if ``on_step`` stopped it."""
+        return play_episodes(env, self.policy, self.writer, on_step)
 
     def _score(self, buffer: SequenceBuffer) -> None:
         """Completes the buffer: reference log-probabilities and advantages."""
@@ -387,15 +391,17 @@ class TextAlgorithm(SavedAlgorithm):
         """
         raise NotImplementedError
 
-    @torch.no_grad()
     def _reference_log_probs(self, sequences: Sequences) -> torch.Tensor:
         """``[B, T]`` on the CPU, on the support and at the temperature of the policy."""
+        return self._log_probs(sequences, self._reference_backbone)
+
+    @torch.no_grad()
+    def _log_probs(self, sequences: Sequences, backbone: Backbone | None = None) -> torch.Tensor:
+        """``[B, T]`` on the CPU, without gradients; of the policy, or of another model."""
         found = torch.zeros_like(sequences.log_probs)
         for rows in sequences.passes(2 * self.micro_batch_tokens):  # without gradients there is more room
             batch = sequences.select(rows).to(self.device)
-            log_probs, _, _ = self.policy.evaluate_sequences(
-                batch, self.decoding.temperature, backbone=self._reference_backbone
-            )
+            log_probs, _, _ = self.policy.evaluate_sequences(batch, self.decoding.temperature, backbone=backbone)
             found[rows, found.shape[1] - log_probs.shape[1] :] = log_probs.cpu()
         return found
 
@@ -409,12 +415,11 @@ class TextAlgorithm(SavedAlgorithm):
         """
         self.policy.set_training_mode(False)  # dropout stays off: it would change the log-probabilities
         self._update_learning_rate(self.policy.optimizer)
-        seed = int(torch.randint(2**62, (1,), generator=self.generator, device=self.device))
-        shuffler = torch.Generator().manual_seed(seed)
+        shuffler = torch.Generator().manual_seed(self._new_seed())
         logged: dict[str, list[float]] = defaultdict(list)
         stop = False
         for _ in range(self.n_epochs):
-            for batch in self.rollout_buffer.batches(self.batch_size, shuffler):
+            for batch in self._batches(shuffler):
                 numbers = self._accumulate(self._prepared(batch))
                 for name, number_ in numbers.items():
                     logged[name].append(number_)
@@ -429,6 +434,10 @@ class TextAlgorithm(SavedAlgorithm):
             self.logger.record(f"train/{name}", seen[-1] if name == "loss" else float(np.mean(seen)))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self._rollout_start = None  # from now on a checkpoint continues behind this rollout, not before it
+
+    def _batches(self, shuffler: torch.Generator) -> Iterator[Sequences]:
+        """The minibatches of one pass over the rollout, in an order by chance."""
+        return self.rollout_buffer.batches(self.batch_size, shuffler)
 
     def _prepared(self, batch: Sequences) -> Sequences:
         """A minibatch before it is cut into parts: the place for what concerns all of it."""
@@ -469,6 +478,10 @@ class TextAlgorithm(SavedAlgorithm):
                 "the weights are those from before it. Try a lower learning_rate"
             )
         self.policy.optimizer.step()
+
+    def _new_seed(self) -> int:
+        """A number by chance, for another generator to start from."""
+        return int(torch.randint(2**62, (1,), generator=self.generator, device=self.device))
 
     def _now(self, schedule: float | Schedule) -> float:
         """A schedule's value at the present progress."""

@@ -14,17 +14,23 @@ import torch
 from textgym.core import expected
 from textgym_agents.algorithms.a2c import A2C
 from textgym_agents.algorithms.base import TextAlgorithm
+from textgym_agents.algorithms.best_of_n import BestOfN
 from textgym_agents.algorithms.checkpoint import find_file
+from textgym_agents.algorithms.distillation import Distillation
+from textgym_agents.algorithms.dpo import DPO
+from textgym_agents.algorithms.gail import GAIL
 from textgym_agents.algorithms.grpo import GRPO
 from textgym_agents.algorithms.nlpo import NLPO
 from textgym_agents.algorithms.options import arguments_of
 from textgym_agents.algorithms.ppo import PPO
 from textgym_agents.algorithms.reinforce import REINFORCE
 from textgym_agents.algorithms.rloo import RLOO
+from textgym_agents.algorithms.sft import SFT
 from textgym_agents.algorithms.trpo import TRPO
 
 ALGORITHMS: dict[str, type[TextAlgorithm]] = {
-    cls.__name__.lower(): cls for cls in (A2C, GRPO, NLPO, PPO, REINFORCE, RLOO, TRPO)
+    cls.__name__.lower(): cls
+    for cls in (A2C, BestOfN, Distillation, DPO, GAIL, GRPO, NLPO, PPO, REINFORCE, RLOO, SFT, TRPO)
 }
 """Algorithms by the name that the command line uses."""
 
@@ -81,8 +87,10 @@ def check_device(device: str | torch.device) -> None:
         raise ValueError(expected("device", name, "'auto' or 'cpu': PyTorch finds no GPU here"))
 
 
-def load_algorithm(path: str | Path, env: Any = None, device: torch.device | str = "auto") -> TextAlgorithm:
-    """A saved algorithm of whichever class it is.
+def load_algorithm(
+    path: str | Path, env: Any = None, device: torch.device | str = "auto", **kwargs: Any
+) -> TextAlgorithm:
+    """A saved algorithm of whichever class it is; see its ``load``, which also gets ``kwargs``.
 
     Raises:
         FileNotFoundError: No such file.
@@ -97,7 +105,7 @@ def load_algorithm(path: str | Path, env: Any = None, device: torch.device | str
         cls = {c.__name__: c for c in ALGORITHMS.values()}.get(name, cls)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         pass  # `load` says what is wrong
-    return cls.load(path, env=env, device=device)
+    return cls.load(path, env=env, device=device, **kwargs)
 
 
 def _check_kind(name: str, value: Any, default: Any) -> None:

@@ -109,6 +109,10 @@ class Backbone:
         """The hidden states ``[N, H]`` after prefixes, as :meth:`start` takes them, in one pass and without a cache."""
         return self._read_once(ids, mask)[:, -1]
 
+    def states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The hidden states ``[B, S, H]`` float32 behind every token of ``ids`` ``[B, S]``, left-padded as ``mask`` says."""
+        return self._read_once(ids, mask)
+
     def _read_once(self, ids: Tensor, mask: Tensor) -> Tensor:
         positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
         with self.precision():

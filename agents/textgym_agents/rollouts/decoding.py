@@ -168,7 +168,12 @@ def sampler(decoding: Decoding, generator: torch.Generator | None) -> Chooser:
 
 @torch.inference_mode()
 def complete(
-    policy: LMPolicy, input_ids: Tensor, attention_mask: Tensor, limits: Limits, choose: Chooser
+    policy: LMPolicy,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    limits: Limits,
+    choose: Chooser,
+    backbone: Backbone | None = None,
 ) -> list[list[int]]:
     """Writes a completion of every row.
 
@@ -178,12 +183,13 @@ def complete(
         attention_mask: ``[N, S]``.
         limits: The budget and the mask.
         choose: How a token is chosen.
+        backbone: Another model that writes in place of the policy's own.
 
     Returns:
         One list of new tokens a row, the end token included if it came.
     """
     completions: list[list[int]] = [[] for _ in range(len(input_ids))]
-    decoder = CachedDecoder(policy, input_ids, attention_mask, room=limits.max_new_tokens)
+    decoder = CachedDecoder(policy, input_ids, attention_mask, room=limits.max_new_tokens, backbone=backbone)
     rows = np.arange(len(input_ids))
     for written in range(limits.max_new_tokens):
         tokens = choose(decoder.logits, limits.mask(torch.full((len(rows),), written, device=input_ids.device)))
