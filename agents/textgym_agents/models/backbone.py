@@ -272,7 +272,8 @@ class EncoderDecoderBackbone(Backbone):
         width = int(present.sum(-1).max())
         tokens, present = tokens[:, :width], present[:, :width]
         with self.precision(), recomputing(self._recomputed):
-            return self.model.get_encoder()(input_ids=tokens, attention_mask=present).last_hidden_state, present
+            out = self.model.get_encoder()(input_ids=tokens, attention_mask=present, use_cache=False)
+        return out.last_hidden_state, present
 
     def _read(self, tokens: Tensor, mask: Tensor | None, kept: PromptCache) -> Tensor:
         kept.admit(mask, tokens.shape[1])
