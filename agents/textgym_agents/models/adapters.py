@@ -50,7 +50,7 @@ def add_lora(model: PreTrainedModel, options: dict[str, Any] | bool) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise ModelError('`lora` needs peft, which is not installed here: pip install "textgym[lora]"') from error
+        raise ModelError("`lora` needs peft, which is not installed here: pip install 'textgym[lora]'") from error
     if hasattr(model, "peft_config"):
         raise ModelError(f"Expected a model without adapters with `lora`, actual: {type(model).__name__} with some")
     transposed = any(
