@@ -124,6 +124,14 @@ def test_new_weights_reach_the_other_side_before_the_next_rollout(stand_in: type
     assert_same_policy(ppo, sequences, 1e-4)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
+def test_adapters_are_merged_for_the_other_side(stand_in: type[LLM]) -> None:
+    policy_kwargs = {"lora": {"r": 4}, "share_features_extractor": False}
+    ppo = toy_ppo(toy_vector(8), rollout_backend="vllm", learning_rate=0.05, policy_kwargs=policy_kwargs)
+    ppo.learn(2 * 8 * 10)
+    assert_same_policy(ppo, collect(ppo), 1e-4)
+
+
 def test_the_seed_decides(stand_in: type[LLM]) -> None:
     first, again, other = (collect(toy_ppo(toy_vector(6), seed=s, rollout_backend="vllm")) for s in (1, 1, 2))
     assert torch.equal(first.input_ids, again.input_ids)

@@ -15,8 +15,10 @@ from transformers import PreTrainedModel
 
 from textgym.core import expected
 from textgym_agents.losses import entropy_of
+from textgym_agents.models.adapters import add_lora, merged, value_network_of
 from textgym_agents.models.backbone import Backbone, backbone_of
 from textgym_agents.models.loading import ModelError, check_fits, disable_dropout, freeze_all_but_last, load_model
+from textgym_agents.models.recompute import enable_recomputation
 from textgym_agents.models.token_scores import token_scores
 from textgym_agents.rollouts.decoding import Limits, beam_search, complete, greedy, sampler
 from textgym_agents.rollouts.sampling import Decoding, draw
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class LMPolicy(BasePolicy):
-    """A language model of ``transformers``, with a value head on its last hidden state.
+    """A language model of ``transformers``, with a value head on its last hidden state, or on that of a second model.
 
     It has the interface of SB3's ``ActorCriticPolicy`` (``forward``, ``evaluate_actions``, ``predict_values``), so stock
     algorithms run on it too, reading every prefix again; ours read with a key-value cache and in :meth:`evaluate_sequences`.
@@ -36,6 +38,7 @@ class LMPolicy(BasePolicy):
         encoder_decoder: Which kind of model it takes.
         model: The language model. Dropout is off, so that a log-probability means one thing.
         backbone: The same without its head, for whoever wants hidden states.
+        value_backbone: Whose hidden states the value head reads: ``backbone``, unless ``share_features_extractor=False``.
         value_head: Linear, from the hidden state to a scalar; starts at 0.
         limits: What the environment allows; used by :meth:`predict` and :meth:`generate`.
     """
@@ -51,6 +54,9 @@ class LMPolicy(BasePolicy):
         use_sde: bool = False,
         model: str | Path | PreTrainedModel = "bundled",
         trainable_layers: int | None = None,
+        lora: dict[str, Any] | bool | None = None,
+        share_features_extractor: bool = True,
+        gradient_checkpointing: bool = False,
         bf16: bool | str = "auto",
         static_shapes: bool = False,
         limits: Limits | None = None,
@@ -66,6 +72,14 @@ class LMPolicy(BasePolicy):
             use_sde: Only ``False``; SB3 passes it.
             model: ``"bundled"``, a local folder, a Hub id, or a ``PreTrainedModel``.
             trainable_layers: Train only the last so many layers (and the value head); ``None`` for all.
+            lora: Train only low-rank adapters (and the value head): arguments of ``peft.LoraConfig``, those of
+                :data:`textgym_agents.models.adapters.LORA_ARGUMENTS`, such as ``{"r": 8, "lora_alpha": 16}``; ``True`` for
+                peft's defaults, ``None`` for no adapters. The model is changed in place. The reference of an algorithm is then
+                the model without them, which takes no memory.
+            share_features_extractor: Whether the value head reads the policy's own hidden states (SB3's name for it). If not,
+                it reads those of a copy of the model, trained beside it, which shares only weights that are not trained.
+            gradient_checkpointing: Keep only the input of every layer for the gradients, and compute the rest again: less
+                memory and the same gradients, for about a third more time in updates. Rollouts are as before.
             bf16: Compute in bfloat16 (weights stay float32). ``"auto"``: on a GPU that can.
             static_shapes: Decode in shapes that do not change, which a GPU replays as a CUDA graph. Takes more memory, and pays
                 where launching kernels takes longer than running them. For causal models with full attention.
@@ -74,8 +88,8 @@ class LMPolicy(BasePolicy):
             optimizer_kwargs: Passed to it; default no weight decay, fused.
 
         Raises:
-            ModelError: The model cannot be loaded or does not fit the spaces.
-            TypeError, ValueError: Another argument is bad.
+            ModelError: The model cannot be loaded, does not fit the spaces, or cannot do what is asked for; or peft is missing.
+            TypeError, ValueError: Another argument is bad, or does not go with the others.
         """
         if not is_text_space(observation_space) or not isinstance(action_space, spaces.Discrete):
             raise ModelError(
@@ -86,6 +100,17 @@ class LMPolicy(BasePolicy):
             raise ValueError(expected("use_sde", use_sde, "False: tokens are discrete"))
         if bf16 not in (True, False, "auto"):
             raise ValueError(expected("bf16", bf16, "True, False or 'auto'"))
+        for name, flag in {
+            "share_features_extractor": share_features_extractor,
+            "gradient_checkpointing": gradient_checkpointing,
+        }.items():
+            if not isinstance(flag, bool):
+                raise ValueError(expected(name, flag, "True or False"))
+        lora = lora if lora is not False else None
+        if lora is not None and trainable_layers is not None:
+            raise ValueError(
+                expected("trainable_layers", trainable_layers, "None with `lora`, which freezes every layer")
+            )
         # fused: one kernel for all weights, on a CPU too
         kwargs = {"weight_decay": 0.0, "fused": True} if optimizer_class is torch.optim.AdamW else {}
         super().__init__(
@@ -102,8 +127,16 @@ class LMPolicy(BasePolicy):
         self.model.requires_grad_(True)
         if trainable_layers is not None:
             freeze_all_but_last(self.model, trainable_layers)
-        self.trainable_layers, self.bf16 = trainable_layers, bf16
-        self.backbone = backbone_of(self.model, self.vocab_size, bf16, static_shapes)
+        if lora is not None:
+            add_lora(self.model, lora)
+        if gradient_checkpointing:
+            enable_recomputation(self.model)
+        self.trainable_layers, self.lora, self.bf16 = trainable_layers, lora, bf16
+        self.share_features_extractor, self.gradient_checkpointing = share_features_extractor, gradient_checkpointing
+        self.backbone = self.value_backbone = backbone_of(self.model, self.vocab_size, bf16, static_shapes)
+        if not share_features_extractor:
+            self.value_model = value_network_of(self.model)
+            self.value_backbone = backbone_of(self.value_model, self.vocab_size, bf16)
         self.value_head = nn.Linear(self.model.get_output_embeddings().weight.shape[1], 1)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
@@ -133,41 +166,52 @@ class LMPolicy(BasePolicy):
         hidden = used.hidden_states(batch.input_ids, batch.attention_mask, mask, mask.shape[1])[mask]  # [N, H]
         tokens = batch.input_ids[:, -mask.shape[1] :][mask]
         found = token_scores(hidden, used.head, tokens, batch.support(), temperature, entropies)
-        # the value head reads the policy's own hidden states; another model's may have another width
-        values = self.value_head(hidden).squeeze(-1) if backbone is None else torch.zeros_like(found[0])
         empty = torch.zeros(mask.shape, device=mask.device)
-        log_probs, spread, valued = (empty.masked_scatter(mask, x) for x in (*found, values))
-        return log_probs, valued, spread
+        if backbone is not None:  # the value head cannot read its hidden states, which may have another width
+            values = empty
+        elif self.share_features_extractor:
+            values = empty.masked_scatter(mask, self.value_head(hidden).squeeze(-1))
+        else:
+            values = self.evaluate_values(batch)
+        log_probs, spread = (empty.masked_scatter(mask, x) for x in found)
+        return log_probs, values, spread
+
+    def evaluate_values(self, batch: Sequences) -> Tensor:
+        """Values of the states in which tokens were chosen, as :meth:`evaluate_sequences` returns them, and nothing else."""
+        mask = batch.action_mask
+        hidden = self.value_backbone.hidden_states(batch.input_ids, batch.attention_mask, mask, mask.shape[1])[mask]
+        return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, self.value_head(hidden).squeeze(-1))
 
     # ---- the interface of SB3's ActorCriticPolicy, one prefix at a time ---------------------------------------------
 
     def _read(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
-        """Next-token log-probabilities ``[B, V]`` and values ``[B]`` of observations."""
-        assert isinstance(obs, dict)
-        own = obs["completion_mask"].bool()
-        hidden = self._hidden(obs["input_ids"].long(), obs["attention_mask"].bool(), own)
-        logits = self.limits.support(own.sum(-1)).restrict_(self.backbone.logits(hidden).clone())
-        return logits.log_softmax(-1), self.value_head(hidden).squeeze(-1)
+        """Next-token log-probabilities ``[B, V]`` and values ``[B, 1]`` of observations."""
+        prefixes = _prefixes(obs)
+        hidden = self._hidden(*prefixes)
+        values = self.value_head(hidden) if self.share_features_extractor else self.predict_values(obs)
+        logits = self.limits.support(prefixes[2].sum(-1)).restrict_(self.backbone.logits(hidden).clone())
+        return logits.log_softmax(-1), values
 
-    def _hidden(self, ids: Tensor, mask: Tensor, own: Tensor) -> Tensor:
+    def _hidden(self, ids: Tensor, mask: Tensor, own: Tensor, backbone: Backbone | None = None) -> Tensor:
         """Hidden states ``[B, H]`` after prefixes ``[B, S]``, read in one pass."""
         used = int(mask.sum(-1).max())
-        return self.backbone.state_after(ids[:, -used:], mask[:, -used:], own[:, -used:])
+        return (backbone or self.backbone).state_after(ids[:, -used:], mask[:, -used:], own[:, -used:])
 
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions ``[B]``, values ``[B, 1]`` and log-probabilities ``[B]`` for observations."""
         log_probs, values = self._read(obs)
         actions = log_probs.argmax(-1) if deterministic else draw(log_probs, self.generator)
-        return actions, values[:, None], log_probs.gather(-1, actions[:, None]).squeeze(-1)
+        return actions, values, log_probs.gather(-1, actions[:, None]).squeeze(-1)
 
     def evaluate_actions(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Values ``[B, 1]``, log-probabilities ``[B]`` of ``actions`` and entropies ``[B]``."""
         log_probs, values = self._read(obs)
-        return values[:, None], log_probs.gather(-1, actions.long().view(-1, 1)).squeeze(-1), entropy_of(log_probs)
+        return values, log_probs.gather(-1, actions.long().view(-1, 1)).squeeze(-1), entropy_of(log_probs)
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
         """Values ``[B, 1]`` of observations."""
-        return self._read(obs)[1][:, None]
+        values: Tensor = self.value_head(self._hidden(*_prefixes(obs), self.value_backbone))
+        return values
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         return self.forward(observation, deterministic)[0]
@@ -267,8 +311,12 @@ class LMPolicy(BasePolicy):
         return complete(self, ids, mask, self.limits, choose)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes the language model, without the value head, as ``transformers`` reads it."""
-        self.model.save_pretrained(str(folder))
+        """Writes the language model, without the value head and with adapters merged, as ``transformers`` reads it."""
+        self.plain_model().save_pretrained(str(folder))
+
+    def plain_model(self) -> PreTrainedModel:
+        """The language model as ``transformers`` knows it: :attr:`model`, or with LoRA a copy whose adapters are merged."""
+        return self.model if self.lora is None else merged(self.model)
 
     def _check_prompts(self, prompts: list[list[int]]) -> None:
         most = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
@@ -337,6 +385,12 @@ class Seq2SeqLMPolicy(LMPolicy):
     """
 
     encoder_decoder = True
+
+
+def _prefixes(obs: PyTorchObs) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids, attention and completion mask ``[B, L]`` of observations."""
+    assert isinstance(obs, dict)
+    return obs["input_ids"].long(), obs["attention_mask"].bool(), obs["completion_mask"].bool()
 
 
 def _end_token_of(model: PreTrainedModel) -> int:

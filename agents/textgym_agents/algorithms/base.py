@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 from textgym.core import TextGymError, expected, number, whole_number
 from textgym_agents.algorithms.kl import KLController
 from textgym_agents.algorithms.saving import SavedAlgorithm, put_states
+from textgym_agents.models.adapters import without_adapters
 from textgym_agents.models.backbone import Backbone, backbone_of
 from textgym_agents.models.loading import check_fits, load_model
 from textgym_agents.policies import CausalLMPolicy, LMPolicy, Seq2SeqLMPolicy
@@ -217,6 +218,10 @@ class TextAlgorithm(SavedAlgorithm):
             self.observation_space, self.action_space, self.lr_schedule, limits=self.limits, **self.policy_kwargs
         )
         self.limits = self.policy.limits
+        if not self.policy.share_features_extractor and self.vf_coef == 0:
+            raise ValueError(
+                expected("share_features_extractor", False, "True where vf_coef is 0: no value network is trained")
+            )
         self.policy = self.policy.to(self.device)
         self.policy.generator = predicting
         self.writer = self._make_writer()
@@ -224,10 +229,8 @@ class TextAlgorithm(SavedAlgorithm):
             self._check_env(self.env)
         self.reference = None
         if self.kl_coef > 0:
-            reference = (
-                self.policy.model if self.ref_model is None else load_model(self.ref_model, self.policy.encoder_decoder)
-            )
-            self._hold_to(copy.deepcopy(reference) if reference is self.policy.model else reference)
+            given = None if self.ref_model is None else load_model(self.ref_model, self.policy.encoder_decoder)
+            self._hold_to(self._present_model() if given is None or given is self.policy.model else given)
 
     def _make_writer(self) -> RolloutWriter:
         backend = BACKENDS[self.rollout_backend]
@@ -251,6 +254,11 @@ class TextAlgorithm(SavedAlgorithm):
     def _check_env(self, env: VecEnv) -> None:
         """Raises an error if the algorithm cannot play in these environments."""
         self.writer.check(env)
+
+    def _present_model(self) -> PreTrainedModel:
+        """A reference to hold the policy to from now on: a copy of its model; with LoRA, the model without its adapters."""
+        model = self.policy.model
+        return copy.deepcopy(model) if self.policy.lora is None else without_adapters(model)
 
     def _hold_to(self, reference: PreTrainedModel) -> None:
         """Makes a model the reference: it must fit the environment, and from now on it does not change."""

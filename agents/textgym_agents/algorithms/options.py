@@ -25,7 +25,8 @@ class AlgorithmOptions(TypedDict, total=False):
             short.
         kl_target: * Wanted KL in nats an episode: the coefficient adapts to it; ``None``, the default, keeps it fixed.
         kl_horizon: * Episodes over which it adapts.
-        ref_model: * The reference: a model, ``"bundled"``, a folder or a Hub id; ``None``: the policy's model as it is now.
+        ref_model: * The reference: a model, ``"bundled"``, a folder or a Hub id; ``None``: the policy's model as it is now
+            (with LoRA, the model without its adapters, which takes no memory).
         temperature: * Of sampling in rollouts, default 1.
         top_k: * Sample among the ``k`` most likely tokens; 0, the default, for all.
         top_p: * Nucleus sampling; 1, the default, for all.
@@ -36,7 +37,8 @@ class AlgorithmOptions(TypedDict, total=False):
         env_kwargs: * Arguments of the environment where ``env`` is an id.
         stats_window_size: Episodes that ``rollout/ep_rew_mean`` averages over.
         tensorboard_log: Folder for TensorBoard.
-        policy_kwargs: Arguments of the policy, such as ``{"model": "bundled"}``.
+        policy_kwargs: Arguments of the policy, such as ``{"model": "bundled"}``; all are those of
+            :class:`textgym_agents.policies.LMPolicy`.
         verbose: 0 silent, 1 info, 2 debug.
         seed: Of everything random: environments, sampling, minibatches.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``.

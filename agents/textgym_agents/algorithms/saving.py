@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import pathlib
 import warnings
@@ -52,9 +51,20 @@ class SavedAlgorithm(OnPolicyAlgorithm):
     def _hold_to(self, reference: PreTrainedModel) -> None:
         raise NotImplementedError
 
+    def _present_model(self) -> PreTrainedModel:
+        raise NotImplementedError
+
     def _models(self) -> dict[str, torch.nn.Module]:
         """Other models than the policy's, by name; all their weights belong to a checkpoint."""
-        return {} if self.reference is None else {"reference": self.reference}
+        reference = self._own_reference()
+        return {} if reference is None else {"reference": reference}
+
+    def _own_reference(self) -> PreTrainedModel | None:
+        """The reference, if there is one and its weights are not the policy's, without the adapters."""
+        if self.reference is None or self.policy.lora is None:
+            return self.reference
+        shared = {id(weight) for weight in self.policy.model.parameters()}
+        return None if any(id(weight) in shared for weight in self.reference.parameters()) else self.reference
 
     def _progress(self) -> dict[str, Any]:
         """Where training stands, between two rollouts: counters as JSON, random states as tensors under ``random``."""
@@ -105,7 +115,7 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             "hyperparameters": {name: to_json(getattr(self, name)) for name in names},
             "policy_kwargs": to_json({k: v for k, v in self.policy_kwargs.items() if k != "model"}),
             "model_config": config_of(self.policy.model),
-            "reference_config": None if self.reference is None else config_of(self.reference),
+            "reference_config": None if (reference := self._own_reference()) is None else config_of(reference),
             "limits": {**vars(self.limits), "forbidden": list(self.limits.forbidden)},
             "n_envs": self.n_envs,
             "stats_window_size": self._stats_window_size,
@@ -183,7 +193,7 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             if name in checkpoint.tensors and (name != "reference" or stored_reference is not None):
                 other.load_state_dict(checkpoint.tensors[name])
         if model.reference is not None and stored_reference is None and given.get("ref_model") is None:
-            model._hold_to(copy.deepcopy(model.policy.model))  # there was no penalty before: from now on, to this
+            model._hold_to(model._present_model())  # there was no penalty before: from now on, to this
         model._restore(config["progress"], checkpoint.tensors["random"], given)
         return model
 

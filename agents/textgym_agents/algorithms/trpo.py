@@ -190,7 +190,9 @@ class TRPO(TextAlgorithm):
         self.logger.record("train/line_search_tries", tries)
 
     def _fit_values(self, parts: Sequence[RolloutPart]) -> None:
-        """Trains the value head, and nothing else, on what the states are now."""
+        """Trains the value head, and nothing else, on what the states are now; or the whole of a value network of its own."""
+        if not self.policy.share_features_extractor:
+            return self._fit_value_network(parts)
         with torch.no_grad():
             states = torch.cat([part.hidden() for part in parts])
         returns, losses = torch.cat([part.returns for part in parts]), []
@@ -200,4 +202,16 @@ class TRPO(TextAlgorithm):
             loss.backward()
             self.policy.optimizer.step()
             losses.append(loss.item())
+        self.logger.record("train/value_loss", sum(losses) / len(losses))
+
+    def _fit_value_network(self, parts: Sequence[RolloutPart]) -> None:
+        size, losses = sum(part.size for part in parts), list[float]()
+        for _ in range(self.n_critic_updates):
+            self.policy.optimizer.zero_grad()
+            losses.append(0.0)
+            for part in parts:
+                share = part.value_error() * (part.size / size)
+                share.backward()
+                losses[-1] += share.item()
+            self._step()
         self.logger.record("train/value_loss", sum(losses) / len(losses))

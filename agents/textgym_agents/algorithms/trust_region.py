@@ -39,6 +39,11 @@ class RolloutPart:
         backbone = self._policy.backbone
         return backbone.hidden_states(s.input_ids, s.attention_mask, s.action_mask, width)[s.action_mask]
 
+    def value_error(self) -> Tensor:
+        """Mean over tokens of the squared error of the values, as they are now."""
+        values = self._policy.evaluate_values(self._sequences)[self._sequences.action_mask]
+        return torch.nn.functional.mse_loss(values, self.returns)
+
     def _log_probs(self, hidden: Tensor, head: Head) -> Tensor:
         return log_probabilities(head.logits(hidden), self._support, self._temperature)  # [N, V]
 

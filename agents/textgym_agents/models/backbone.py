@@ -20,6 +20,7 @@ from textgym_agents.models.cache import PromptCache
 from textgym_agents.models.flat_step import FlatStep
 from textgym_agents.models.graph_step import GraphStep
 from textgym_agents.models.loading import ModelError
+from textgym_agents.models.recompute import recomputed_layers, recomputing
 from textgym_agents.models.token_scores import Head
 
 
@@ -42,6 +43,7 @@ class Backbone:
         self._scale, self._softcap = 1.0, getattr(model.config.get_text_config(), "final_logit_softcapping", None)
         self._scale = self._measured_scale()
         self._static = static_shapes
+        self._recomputed = recomputed_layers(model)
         self._parts: tuple[int, ...] = ()
         self._new_steps()
 
@@ -115,7 +117,7 @@ class Backbone:
 
     def _read_once(self, ids: Tensor, mask: Tensor) -> Tensor:
         positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
-        with self.precision():
+        with self.precision(), recomputing(self._recomputed):
             out = self.model.base_model(
                 input_ids=ids,
                 attention_mask=mask,
@@ -260,7 +262,7 @@ class EncoderDecoderBackbone(Backbone):
         moved, present = _at_the_left(ids, behind)
         tokens = torch.cat([self._starts(len(ids)), moved[:, : int(present.sum(-1).max())]], dim=1)
         memory, memory_mask = self._encode(ids, mask & ~behind)
-        with self.precision():
+        with self.precision(), recomputing(self._recomputed):
             out = self.model.get_decoder()(
                 input_ids=tokens,
                 encoder_hidden_states=memory,
@@ -273,8 +275,9 @@ class EncoderDecoderBackbone(Backbone):
         tokens, present = _at_the_left(ids, mask)  # where encoders count positions from
         width = int(present.sum(-1).max())
         tokens, present = tokens[:, :width], present[:, :width]
-        with self.precision():
-            return self.model.get_encoder()(input_ids=tokens, attention_mask=present).last_hidden_state, present
+        with self.precision(), recomputing(self._recomputed):
+            out = self.model.get_encoder()(input_ids=tokens, attention_mask=present, use_cache=False)
+        return out.last_hidden_state, present
 
     def _read(self, tokens: Tensor, mask: Tensor | None, kept: PromptCache) -> Tensor:
         kept.admit(mask, tokens.shape[1])

@@ -179,5 +179,6 @@ def disable_dropout(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):  # of Llama and its kin: a number, no module
-            module.attention_dropout = 0.0  # type: ignore[assignment]
+        for name, value in vars(module).items():  # of Llama, BART and their kin: numbers, no modules
+            if isinstance(value, float) and ("dropout" in name or name == "layerdrop"):
+                setattr(module, name, 0.0)

@@ -25,7 +25,7 @@ class CachedDecoder:
 
     Attributes:
         logits: ``[N, V]`` float32, for the next token of every row.
-        values: ``[N]`` float32, of every row's state.
+        values: ``[N]`` float32, of every row's state; 0 where the policy's value head reads another model.
     """
 
     logits: Tensor
@@ -50,8 +50,8 @@ class CachedDecoder:
             room: How many tokens are to follow, so that memory is set aside once; more may.
             backbone: Another model to ask instead of the policy's own; then there are no values.
         """
-        self._value_head = policy.value_head if backbone is None else None
         self._backbone = backbone or policy.backbone
+        self._value_head = policy.value_head if self._backbone is policy.value_backbone else None
         mask = attention_mask.bool()
         used = int(mask.sum(-1).max())
         ids, mask = input_ids[:, input_ids.shape[1] - used :], mask[:, mask.shape[1] - used :]

@@ -17,10 +17,8 @@ from textgym_agents.policies import LMPolicy
 from textgym_agents.rollouts.buffers import Choices, Sequences
 from textgym_agents.rollouts.decoding import Limits
 from textgym_agents.rollouts.sampling import Decoding
-from textgym_agents.rollouts.writers import RolloutWriter
+from textgym_agents.rollouts.writers import TOKENS_AT_ONCE, RolloutWriter
 from textgym_agents.vec_env import fixed_limits, somebody_replies
-
-TOKENS_AT_ONCE = 2**14  # in a pass without gradients
 
 
 class VLLMWriter(RolloutWriter):
@@ -68,7 +66,7 @@ class VLLMWriter(RolloutWriter):
         """Gives vLLM the policy's present weights; starts it, if it does not run yet."""
         if self._engine is None:
             self._engine = self._started()
-        weights = ((name, tensor.detach()) for name, tensor in self._policy.model.state_dict().items())
+        weights = ((name, tensor.detach()) for name, tensor in self._policy.plain_model().state_dict().items())
         self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         self._engine.reset_prefix_cache()  # it holds keys and values of the old weights
 

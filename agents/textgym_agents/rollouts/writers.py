@@ -16,6 +16,8 @@ from textgym_agents.rollouts.decoding import CachedDecoder, Limits
 from textgym_agents.rollouts.sampling import Decoding, sample
 from textgym_agents.vec_env import somebody_replies
 
+TOKENS_AT_ONCE = 2**14  # in a pass without gradients
+
 
 class RolloutWriter(ABC):
     """Writes one episode in every slot, a token a step; slots whose episode has ended leave.
@@ -158,3 +160,14 @@ class PolicyWriter(RolloutWriter):
         device = self._device
         tokens = torch.as_tensor(ids, device=device)
         self._decoder.append(tokens, None if mask is None else torch.as_tensor(mask, device=device))
+
+    @torch.no_grad()
+    def finish(self, sequences: Sequences) -> Sequences:
+        """See :meth:`RolloutWriter.finish`; a value network of its own reads whole episodes, and needs no cache."""
+        if self._policy.share_features_extractor:
+            return sequences
+        values = sequences.values.clone()
+        for rows in sequences.passes(TOKENS_AT_ONCE):
+            found = self._policy.evaluate_values(sequences.select(rows).to(self._policy.device)).cpu()
+            values[rows, values.shape[1] - found.shape[1] :] = found
+        return sequences.with_(values=values)
