@@ -32,7 +32,7 @@ _AUTO = {
 _DTYPES = ("float32", "bfloat16", "float16")
 _LOGITS = 2**27  # numbers in the logits of one batch of a language model: half a gigabyte in float32
 
-_loaded: WeakValueDictionary[tuple[str, ...], ScoringModel] = WeakValueDictionary()
+_loaded: WeakValueDictionary[tuple[Any, ...], ScoringModel] = WeakValueDictionary()
 _loading = threading.Lock()
 
 
@@ -69,10 +69,12 @@ def load_model(
     dtype = dtype or ("bfloat16" if where.type == "cuda" else "float32")
     folder = str(Path(name).resolve()) if Path(name).is_dir() else str(name)
     key = (kind, folder, str(where), dtype)
+    files = sorted(Path(name).glob("*.safetensors")) if Path(name).is_dir() else []
+    version = tuple(file.stat().st_mtime_ns for file in files)  # a model that was saved there anew is another one
     with _loading:
-        found = _loaded.get(key)
+        found = _loaded.get((key, version))
         if found is None:
-            found = _loaded[key] = ScoringModel(key, *_from_pretrained(*key))
+            found = _loaded[key, version] = ScoringModel(key, *_from_pretrained(*key))
         return found
 
 
@@ -260,7 +262,7 @@ def _from_pretrained(kind: Kind, name: str, device: str, dtype: str) -> tuple[An
         architecture, config = getattr(transformers, _AUTO[kind]), {}
         if kind == "classifier":
             found = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
-            if found.architectures == ["MeanPooledClassifier"]:
+            if found.architectures == ["MeanPooledClassifier"]:  # no architecture of transformers', but ours
                 from textgym.rewards._pooled import MeanPooledClassifier
 
                 architecture, config = MeanPooledClassifier, {"config": found}

@@ -75,7 +75,7 @@ def fit(
     network, features = scorer.network, scorer.encode(data.texts)
     lengths = [len(row["input_ids"]) for row in features]
     rng = np.random.default_rng(settings.seed)
-    optimizer = torch.optim.AdamW(_parameters(network, settings.weight_decay), lr=settings.learning_rate)
+    optimizer = torch.optim.AdamW(_parameters(network, settings.weight_decay), lr=settings.learning_rate, fused=True)
     history: list[dict[str, float]] = []
     best, best_epoch, kept, step = -math.inf, 0, None, 0
     for epoch in range(1, settings.num_train_epochs + 1):

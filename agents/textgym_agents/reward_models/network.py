@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.utils import logging
 
 from textgym.core import expected
 from textgym.rewards._pooled import MeanPooledClassifier
@@ -54,7 +57,7 @@ def make_scorer(
         ModelError: The model or its tokenizer cannot be loaded, or it is no encoder and no causal model.
         TypeError: ``model`` is something else.
     """
-    with torch.random.fork_rng():
+    with quiet(), torch.random.fork_rng():
         torch.manual_seed(seed)
         network, trained = _network(str(ASSETS) if model == "bundled" else model, labels, pooling)
     if tokenizer is None and not isinstance(model, (str, os.PathLike)):
@@ -179,6 +182,20 @@ def rescale(network: Any, shift: float, scale: float) -> None:
     layer.weight *= scale
     if layer.bias is not None:
         layer.bias.mul_(scale).add_(shift)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the progress bars and remarks of transformers; heads that are new or not needed are what is asked for here."""
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    try:
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

@@ -19,7 +19,7 @@ from textgym_agents.reward_models.batches import OBJECTIVES, Objective, arrange,
 from textgym_agents.reward_models.data import Dataset, read_judgements
 from textgym_agents.reward_models.evaluation import CHOICES, RewardModelEvaluation, evaluate_scores
 from textgym_agents.reward_models.fitting import Progress, Settings, fit
-from textgym_agents.reward_models.network import Model, Pooling, has_bias, make_scorer, rescale
+from textgym_agents.reward_models.network import Model, Pooling, has_bias, make_scorer, quiet, rescale
 
 
 class RewardModelTrainer:
@@ -201,8 +201,9 @@ class RewardModelTrainer:
         """
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(path)
-        self.tokenizer.save_pretrained(path)
+        with quiet():
+            self.model.save_pretrained(path)
+            self.tokenizer.save_pretrained(path)
         record = {
             "textgym": textgym.__version__,
             **asdict(self.settings),
