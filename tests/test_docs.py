@@ -36,7 +36,7 @@ def test_rewards_on_the_page_are_those_of_the_code():
     assert text.count("\n| `") > 30
 
 
-@pytest.mark.parametrize("page", ["rewards.md", "data.md"])
+@pytest.mark.parametrize("page", ["rewards.md", "data.md", "reward_models.md"])
 def test_python_on_the_pages_runs(page, tmp_path, monkeypatch):
     """Every block whose data set is not somewhere else."""
     monkeypatch.chdir(tmp_path)

@@ -15,6 +15,7 @@ from agent_fixtures import EOS, VOCAB, tiny_gpt2
 from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig, GPT2Config, T5Config
 
 from textgym import Completion
+from textgym.cli import main
 from textgym.rewards import RewardModel, Sentiment
 from textgym_agents.models.loading import ModelError
 from textgym_agents.reward_models import (
@@ -223,7 +224,7 @@ def test_long_texts_keep_their_end():
     trainer = trainer_of(TRAIN[:32], max_length=6)
     ends = [f"{start} a scene of the film was very, very good" for start in ("good film the plot " * 9, "bad " * 20)]
     scores = trainer.score(ends)
-    assert scores[0] == scores[1] and len(trainer._scorer.encode(ends)[0]["input_ids"]) == 6
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5) and len(trainer._scorer.encode(ends)[0]["input_ids"]) == 6
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
@@ -388,3 +389,42 @@ def test_any_reward_can_be_measured():
     assert found.spearman[1] > 0.5
     with pytest.raises(ValueError, match="80 finite numbers"):
         evaluate_scores(read_judgements(DEV), np.zeros(3))
+
+
+# ---- command line ----------------------------------------------------------------------------------------------------
+
+
+def run_cli(*argv):
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in argv])
+    return stop.value.code or 0
+
+
+def test_trains_and_measures_on_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setenv("TERM", "dumb")
+    for name, records in (("train", comparisons(40)), ("dev", comparisons(20, 1))):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps(record) for record in records))
+    tiny_gpt2().save_pretrained(tmp_path / "tiny")
+    files = ["--data", tmp_path / "train.jsonl", "--eval-data", tmp_path / "dev.jsonl", "--model", tmp_path / "tiny"]
+    settings = ["--set", "num_train_epochs=2", "--set", 'tokenizer="bundled"', "--device", "cpu"]
+    assert run_cli("reward-model", "train", *files, *settings, "--out", tmp_path / "out") == 0
+    shown = capsys.readouterr().out
+    assert "epoch 2: loss" in shown and "pairwise_accuracy" in shown and "is kept" in shown
+    assert (
+        run_cli(
+            "reward-model", "eval", tmp_path / "out", "--data", tmp_path / "dev.jsonl", "--json", tmp_path / "r.json"
+        )
+        == 0
+    )
+    assert 0 <= json.loads((tmp_path / "r.json").read_text())["pairwise_accuracy"][0] <= 1
+    capsys.readouterr()
+    for wrong, message in (
+        (["--out", tmp_path / "out"], "new or empty folder"),
+        (["--out", tmp_path / "new", "--set", "lr=1"], "learning_rate"),
+        (["--out", tmp_path / "new", "--set", "margin"], "KEY=VALUE"),
+        (["--out", tmp_path / "new", "--objective", "regression"], "record 1: expected ratings"),
+    ):
+        assert run_cli("reward-model", "train", *files, "--set", 'tokenizer="bundled"', *wrong) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
