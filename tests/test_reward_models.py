@@ -216,7 +216,7 @@ def test_a_given_encoder_is_trained_with_the_mean_over_tokens(tmp_path):
     ]
     layer = trainer.model.classifier
     np.testing.assert_allclose(
-        trainer.score([short, long]), [float(layer(state)) for state in states], atol=1e-5
+        trainer.score([short, long]), [layer(state).item() for state in states], atol=1e-5
     )  # padding does not matter
 
 
