@@ -183,7 +183,10 @@ def test_goes_on_from_a_saved_model(tmp_path):
     reward = RewardModel(tmp_path, device="cpu")
     again.train()  # next to nothing, but through the standardised ratings and back
     np.testing.assert_allclose(again.score(TEXTS), first.score(TEXTS), atol=1e-3)
-    trainer_of(TRAIN[:32], model=tmp_path, tokenizer=None).train()
+    other = trainer_of(TRAIN[:32], model=tmp_path, tokenizer=None)
+    other.train()
+    other.save(tmp_path)
+    np.testing.assert_allclose(rewards_of(tmp_path, TEXTS), other.score(TEXTS), atol=1e-5)
     np.testing.assert_allclose(
         reward([Completion("", t) for t in TEXTS]), first.score(TEXTS), atol=1e-5
     )  # not that one
