@@ -138,6 +138,29 @@ def rewards() -> str:
     return _filled(page, "rewards", "\n".join(lines))
 
 
+def reward_models() -> str:
+    """The page on reward models, with the table of the present results."""
+    rows = measured("movie_ratings")["rows"]
+    lines = [
+        "| model | objective | seed | Spearman | pairs in order | MSE | slope, intercept | pairwise ECE |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda r: (["vader", "scratch", "minilm"].index(r["model"]), r["seed"])):
+        names = ("spearman", "pairwise_accuracy", "mse", "calibration_slope", "calibration_intercept", "pairwise_ece")
+        spearman, accuracy, mse, slope, intercept, ece = (
+            "{:.3f} ({:.3f} to {:.3f})".format(*row[name]) for name in names
+        )
+        mse = mse if row["objective"] in ("regression", "classification") else ""
+        ece = ece if row["objective"] in ("bradley-terry", "plackett-luce") else ""
+        line = f"{slope.split()[0]}, {intercept.split()[0]}"
+        lines.append(
+            f"| `{row['model']}` | {row['objective'] or ''} | {row['seed'] if row['objective'] else ''} "
+            f"| {spearman} | {accuracy} | {mse} | {line} | {ece} |"
+        )
+    page = (DOCS / "reward_models.md").read_text(encoding="utf-8")
+    return _filled(page, "agreement", "\n".join(lines))
+
+
 def _filled(page: str, mark: str, table: str) -> str:
     """``page`` with the text between the marks replaced."""
     return re.sub(
@@ -147,6 +170,7 @@ def _filled(page: str, mark: str, table: str) -> str:
 
 if __name__ == "__main__":
     (DOCS / "rewards.md").write_text(rewards(), encoding="utf-8")
+    (DOCS / "reward_models.md").write_text(reward_models(), encoding="utf-8")
     (DOCS / "performance.md").write_text(performance(), encoding="utf-8")
     FOLDER.mkdir(exist_ok=True)
     for name, text in pages().items():

@@ -76,7 +76,8 @@ def test_light_commands_import_no_torch():
     done = subprocess_of(
         "import sys\n"
         "from textgym.cli import main\n"
-        f"for argv in (['list'], ['info', {ENV_ID!r}], ['sample', {ENV_ID!r}, '--policy', 'oracle'], ['train', '--help']):\n"
+        f"for argv in (['list'], ['info', {ENV_ID!r}], ['sample', {ENV_ID!r}, '--policy', 'oracle'], ['train', '--help'],"
+        " ['reward-model', 'train', '--help']):\n"
         "    try: main(argv)\n"
         "    except SystemExit as stop: assert not stop.code, argv\n"
         "assert not {'torch', 'transformers', 'stable_baselines3', 'matplotlib'} & set(sys.modules)\n"
@@ -104,7 +105,7 @@ def test_installed_command():
 def test_help_of_everything(cli):
     code, out, _ = cli("--help")
     assert code == 0
-    for command in ("list", "info", "sample", "train", "eval"):
+    for command in ("list", "info", "sample", "train", "eval", "reward-model"):
         assert f" {command} " in out
         code, page, _ = cli(command, "--help")
         assert code == 0

@@ -36,7 +36,13 @@ def test_rewards_on_the_page_are_those_of_the_code():
     assert text.count("\n| `") > 30
 
 
-@pytest.mark.parametrize("page", ["rewards.md", "data.md"])
+def test_agreement_on_the_page_is_that_of_the_results():
+    text = generator().reward_models()
+    assert (ROOT / "docs" / "reward_models.md").read_text() == text, "run: python docs/generate.py"
+    assert text.count("| `scratch` |") >= 3 and "| `minilm` |" in text
+
+
+@pytest.mark.parametrize("page", ["rewards.md", "data.md", "reward_models.md"])
 def test_python_on_the_pages_runs(page, tmp_path, monkeypatch):
     """Every block whose data set is not somewhere else."""
     monkeypatch.chdir(tmp_path)

@@ -12,6 +12,7 @@ import typer
 from rich.text import Text
 
 import textgym
+from textgym.cli import reward_model
 from textgym.cli.evaluate import evaluate_run
 from textgym.cli.options import make_console
 from textgym.cli.play import play
@@ -35,6 +36,7 @@ app.command("sample")(play)
 app.command("train")(train)
 app.command("eval")(evaluate_run)
 app.command("rate")(rate)
+app.add_typer(reward_model.app, name="reward-model")
 
 
 def _version(asked: bool) -> None:

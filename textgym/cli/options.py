@@ -213,6 +213,21 @@ def parse_json(what: str, text: str) -> Any:
         ) from error
 
 
+def assignments(texts: Sequence[str]) -> dict[str, Any]:
+    """What ``--set KEY=VALUE`` options say, the values as JSON.
+
+    Raises:
+        TextGymError: One has another form.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise TextGymError(f"Expected --set KEY=VALUE, actual: --set {text}")
+        found[name.strip()] = parse_json(f"--set {name.strip()}", value)
+    return found
+
+
 @contextmanager
 def bad_input() -> Iterator[None]:
     """Errors of our own checks become a :class:`TextGymError`, which is shown without a traceback."""

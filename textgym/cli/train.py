@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,12 +12,12 @@ from rich.console import Console
 from textgym.cli import options
 from textgym.cli.options import (
     agents,
+    assignments,
     bad_input,
     environment_id,
     environment_kwargs,
     make_console,
     named,
-    parse_json,
     prompt_file,
     prompt_room,
     replaced,
@@ -147,7 +146,7 @@ def train(
             raise TextGymError("Expected the ID of an environment to train on, or --resume RUN")
         if not (prompts or eval_prompts) and (prompt_column is not None or prompt_words is not None):
             raise TextGymError("--prompt-column and --prompt-words say how to read a file: give --prompts FILE too")
-        name, hyperparameters = environment_id(env_id), _assignments(set_ or [])
+        name, hyperparameters = environment_id(env_id), assignments(set_ or [])
         hyperparameters |= {} if n_envs is None else {"n_envs": n_envs}
         kwargs = environment_kwargs(
             prompts=prompts,
@@ -216,16 +215,6 @@ def _room(env_id: str, kwargs: dict[str, Any], held_out: Any) -> dict[str, int]:
 def _is_given(ctx: typer.Context, name: str) -> bool:
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
-
-
-def _assignments(texts: Sequence[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise TextGymError(f"Expected --set KEY=VALUE, actual: --set {text}")
-        found[name.strip()] = parse_json(f"--set {name.strip()}", value)
-    return found
 
 
 def _introduce(console: Console, run: TrainingRun) -> None:

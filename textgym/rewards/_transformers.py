@@ -32,7 +32,7 @@ _AUTO = {
 _DTYPES = ("float32", "bfloat16", "float16")
 _LOGITS = 2**27  # numbers in the logits of one batch of a language model: half a gigabyte in float32
 
-_loaded: WeakValueDictionary[tuple[str, ...], ScoringModel] = WeakValueDictionary()
+_loaded: WeakValueDictionary[tuple[Any, ...], ScoringModel] = WeakValueDictionary()
 _loading = threading.Lock()
 
 
@@ -69,10 +69,12 @@ def load_model(
     dtype = dtype or ("bfloat16" if where.type == "cuda" else "float32")
     folder = str(Path(name).resolve()) if Path(name).is_dir() else str(name)
     key = (kind, folder, str(where), dtype)
+    files = sorted(Path(name).glob("*.safetensors")) if Path(name).is_dir() else []
+    version = tuple(file.stat().st_mtime_ns for file in files)  # a model that was saved there anew is another one
     with _loading:
-        found = _loaded.get(key)
+        found = _loaded.get((key, version))
         if found is None:
-            found = _loaded[key] = ScoringModel(*key)
+            found = _loaded[key, version] = ScoringModel(key, *_from_pretrained(*key))
         return found
 
 
@@ -80,9 +82,9 @@ _EXTRA = "pip install 'textgym[agents]'"
 
 
 class ScoringModel:
-    """A model with its tokenizer, in evaluation mode; made by :func:`load_model`.
+    """A model with its tokenizer; what :func:`load_model` gives is in evaluation mode.
 
-    Copies and pickles of it are the same model again, loaded at most once in every process. Threads take turns.
+    Copies and pickles of that are the same model again, loaded at most once in every process. Threads take turns.
 
     Attributes:
         network: The model of transformers.
@@ -91,12 +93,12 @@ class ScoringModel:
         vocab_size: Number of tokens ``V``.
     """
 
-    def __init__(self, kind: Kind, name: str, device: str, dtype: str) -> None:
-        """See :func:`load_model`."""
-        self._key = (kind, name, device, dtype)
+    def __init__(self, key: tuple[Kind, str, str, str], network: Any, tokenizer: Any) -> None:
+        """Args: key: Kind, name, device and dtype, see :func:`load_model`. network: On that device. tokenizer: Its own."""
+        self._key = key
         self._lock = threading.RLock()
-        self.name, self.device = name, device
-        self.network, self.tokenizer = _from_pretrained(kind, name, device, dtype)
+        _, self.name, self.device, _ = key
+        self.network, self.tokenizer = network, tokenizer
         config = self.network.config.get_text_config()
         self.vocab_size = int(config.vocab_size)
         self.max_length = _max_length(self.network, self.tokenizer)
@@ -159,18 +161,7 @@ class ScoringModel:
             members = order[k : k + batch_size]
             rows = [features[i] for i in members]
             lengths = np.array([len(row["input_ids"]) for row in rows])
-            with self._lock, self._padding(rows) as pad, torch.inference_mode():
-                padded = {"attention_mask": (np.arange(lengths[0]) < lengths[:, None]).astype(np.int64)}
-                for key in rows[0]:
-                    padded[key] = np.full((len(rows), lengths[0]), pad if key == "input_ids" else 0)
-                    for line, row in zip(padded[key], rows, strict=True):
-                        line[: len(row[key])] = row[key]
-                if padded["input_ids"].max(initial=0) >= self.vocab_size:
-                    raise ModelError(
-                        f"Expected a tokenizer of the model's {self.vocab_size} tokens in {self.name!r}, "
-                        f"actual: it gives the token {padded['input_ids'].max()}"
-                    )
-                inputs = {key: torch.from_numpy(value).to(self.device) for key, value in padded.items()}
+            with self.inputs(rows) as inputs, torch.inference_mode():
                 outputs = self.network(**inputs, **options)
             yield members, lengths, outputs
 
@@ -214,6 +205,31 @@ class ScoringModel:
         return found
 
     @contextmanager
+    def inputs(self, rows: Sequence[Features]) -> Iterator[dict[str, torch.Tensor]]:
+        """What the network reads of ``B`` encoded texts, padded on the right: tensors ``[B, T]``, on its device.
+
+        The network must be called inside; others wait.
+
+        Raises:
+            ModelError: The tokenizer has tokens that the model does not have.
+        """
+        import torch
+
+        lengths = np.array([len(row["input_ids"]) for row in rows])
+        with self._lock, self._padding(rows) as pad:
+            padded = {"attention_mask": (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)}
+            for key in rows[0]:
+                padded[key] = np.full(padded["attention_mask"].shape, pad if key == "input_ids" else 0)
+                for line, row in zip(padded[key], rows, strict=True):
+                    line[: len(row[key])] = row[key]
+            if padded["input_ids"].max(initial=0) >= self.vocab_size:
+                raise ModelError(
+                    f"Expected a tokenizer of the model's {self.vocab_size} tokens in {self.name!r}, "
+                    f"actual: it gives the token {padded['input_ids'].max()}"
+                )
+            yield {key: torch.from_numpy(value).to(self.device) for key, value in padded.items()}
+
+    @contextmanager
     def _padding(self, rows: Sequence[Features]) -> Iterator[int]:
         """The token to pad with.
 
@@ -243,8 +259,15 @@ def _from_pretrained(kind: Kind, name: str, device: str, dtype: str) -> tuple[An
     try:
         logging.disable_progress_bar()
         logging.set_verbosity_error()
-        network, info = getattr(transformers, _AUTO[kind]).from_pretrained(
-            name, dtype=getattr(torch, dtype), trust_remote_code=False, output_loading_info=True
+        architecture, config = getattr(transformers, _AUTO[kind]), {}
+        if kind == "classifier":
+            found = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+            if found.architectures == ["MeanPooledClassifier"]:  # no architecture of transformers', but ours
+                from textgym.rewards._pooled import MeanPooledClassifier
+
+                architecture, config = MeanPooledClassifier, {"config": found}
+        network, info = architecture.from_pretrained(
+            name, dtype=getattr(torch, dtype), trust_remote_code=False, output_loading_info=True, **config
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         if not tokenizer("text", add_special_tokens=False)["input_ids"]:  # what a folder without a tokenizer gives

@@ -14,7 +14,7 @@ from textgym.rewards._transformers import load_model
 from textgym.rewards.base import Reward, Scores
 
 _INPUTS = ("prompt+completion", "completion", "pair", "chat")
-_ACTIVATIONS = (None, "none", "sigmoid", "softmax")
+_ACTIVATIONS = (None, "none", "sigmoid", "softmax", "expected")
 
 
 class RewardModel(Reward):
@@ -22,6 +22,7 @@ class RewardModel(Reward):
 
     * A model with one label (a reward model): its raw output, unbounded, or the sigmoid of it.
     * A model with several labels: the probability of ``label``, in [0, 1].
+    * A model whose labels are numbers (ratings): the expected rating, ``sum_k p_k * rating_k``, or the probability of one.
 
     In tasks of several turns, the completion that the model reads is everything after the prompt, the other speaker's turns
     included. A text that is longer than the model reads is cut from its left. Nobody's code is run: only architectures of
@@ -37,7 +38,7 @@ class RewardModel(Reward):
         model: str | os.PathLike[str],
         template: str | None = None,
         label: str | int | None = None,
-        activation: Literal["none", "sigmoid", "softmax"] | None = None,
+        activation: Literal["none", "sigmoid", "softmax", "expected"] | None = None,
         input: Literal["prompt+completion", "completion", "pair", "chat"] = "prompt+completion",
         batch_size: int = 32,
         device: str | None = None,
@@ -49,9 +50,12 @@ class RewardModel(Reward):
         Args:
             model: A folder or Hub id.
             template: Text that the model reads, with ``{prompt}`` and ``{completion}``, in place of ``input``.
-            label: Name or index of the label whose probability is the score; needed where there are several.
-            activation: Of the outputs: ``"none"``, ``"sigmoid"`` or ``"softmax"``. ``None``: none for one label; for several,
-                the sigmoid if the model's ``problem_type`` is ``multi_label_classification``, else the softmax.
+            label: Name or index of the label whose probability is the score; needed where there are several, unless all of
+                them are numbers.
+            activation: Of the outputs: ``"none"``, ``"sigmoid"``, ``"softmax"``, or ``"expected"`` (the mean of labels that
+                are numbers, under the softmax). ``None``: none for one label; for several, the expected one if they are
+                numbers and ``label`` is not given, else the sigmoid if the model's ``problem_type`` is
+                ``multi_label_classification``, else the softmax.
             input: What the model reads: prompt and completion as one text, the completion alone, the two as a pair of
                 sentences, or a turn of a user and the answer, put together by the tokenizer's chat template.
             batch_size: Completions in a batch.
@@ -75,8 +79,20 @@ class RewardModel(Reward):
         self._model = load_model("classifier", model, device, dtype)
         config = self._model.network.config
         labels = [str(config.id2label[i]) for i in range(config.num_labels)]
-        self._column = _column(label, labels)
-        self.label = labels[self._column]
+        self.label: str | None
+        self._values = _numbers(labels)
+        if self._values is not None and label is activation is None:
+            activation = "expected"
+        if activation == "expected":
+            if self._values is None or label is not None:
+                wanted = (
+                    "something else: 'expected' is for a model with several labels, all of them numbers, and no `label`"
+                )
+                raise ValueError(expected("activation", activation, wanted))
+            self._column, self.label = 0, None
+        else:
+            self._column = _column(label, labels)
+            self.label = labels[self._column]
         if activation is None:
             several = "sigmoid" if config.problem_type == "multi_label_classification" else "softmax"
             activation = "none" if len(labels) == 1 else several  # type: ignore[assignment]
@@ -86,6 +102,8 @@ class RewardModel(Reward):
             )
         self.activation = activation
         self.range = (-np.inf, np.inf) if activation == "none" else (0.0, 1.0)
+        if activation == "expected" and self._values is not None:
+            self.range = (min(self._values), max(self._values))
         if input == "chat" and template is None and not self._model.tokenizer.chat_template:
             raise ValueError(
                 expected("input", input, f"something else: the tokenizer of {str(model)!r} has no chat template")
@@ -98,7 +116,9 @@ class RewardModel(Reward):
         scores = np.zeros(len(unique), dtype=np.float32)
         for members, _, outputs in self._model.outputs(self._features(unique), self.batch_size):
             logits = outputs.logits.float()  # [B, labels]
-            if self.activation == "softmax":
+            if self.activation == "expected":
+                logits = logits.softmax(-1) @ logits.new_tensor(self._values)[:, None]  # [B, 1]
+            elif self.activation == "softmax":
                 logits = logits.softmax(-1)
             elif self.activation == "sigmoid":
                 logits = logits.sigmoid()
@@ -123,6 +143,15 @@ class RewardModel(Reward):
 
 def _written(completion: Completion, input: str) -> str:
     return completion.text if input == "completion" else completion.transcript or completion.text
+
+
+def _numbers(labels: list[str]) -> list[float] | None:
+    """Several labels as finite numbers, if all of them are."""
+    try:
+        numbers = [float(label) for label in labels]
+    except ValueError:
+        return None
+    return numbers if len(numbers) > 1 and np.isfinite(numbers).all() else None
 
 
 def _column(label: str | int | None, labels: list[str]) -> int:

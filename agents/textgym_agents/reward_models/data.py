@@ -1,0 +1,163 @@
+"""What people said of texts, read from JSON Lines or lists of mappings: scores, comparisons and rankings."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from textgym.core import TextGymError, expected
+
+Kind = Literal["scores", "comparisons", "rankings"]
+Dataset = str | os.PathLike[str] | Sequence[Mapping[str, Any]]
+"""A JSON Lines file (``.jsonl``, ``.jsonl.gz``), or its records."""
+
+_FORMS = "'text' with 'rating' or 'ratings'; 'chosen' with 'rejected'; or 'completions' with 'ranks' or 'ratings'"
+
+
+class DataError(TextGymError, ValueError):
+    """A record has something else than it should; the message names its number, the field and what was expected."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One record: texts, and what was said of them.
+
+    Attributes:
+        texts: Prompt and completion as one text each; one for a score, two of a comparison, several of a ranking.
+        values: One a text, higher is better. Of scores and rankings with ``ratings``: the ratings.
+        votes: Single ratings of the text of a score; the rating itself if there are none.
+        kind: What the record is.
+        rated: Whether ``values`` are ratings, rather than an order alone.
+        where: The record's place, for errors.
+    """
+
+    texts: tuple[str, ...]
+    values: tuple[float, ...]
+    votes: tuple[float, ...]
+    kind: Kind
+    rated: bool
+    where: str
+
+
+def read_judgements(dataset: Dataset, name: str = "train_dataset") -> list[Judged]:
+    """Reads a data set; all of its records are of one kind.
+
+    * Scores: ``text`` (or ``completion``), ``rating`` (or ``score``), or the single votes ``ratings``, whose mean is the
+      rating where none is given.
+    * Comparisons, by TRL's names: ``chosen``, ``rejected``. What else there is (``score_chosen``, ...) is not read.
+    * Rankings: ``completions``, at least two, with ``ranks`` (1 is the best; equal ones are ties) or ``ratings`` (higher is
+      better).
+
+    Each may have a ``prompt``, which is put in front as it is. These are also the formats that ``textgym rate`` writes.
+
+    Args:
+        dataset: A file or its records.
+        name: What errors call it.
+
+    Raises:
+        DataError: It cannot be read, is empty, has records of several kinds, or a record has a bad field.
+    """
+    if isinstance(dataset, (str, os.PathLike)):
+        name, records = str(dataset), list(_lines(Path(dataset)))
+    elif isinstance(dataset, Sequence):
+        records = list(dataset)
+    else:
+        raise DataError(expected(name, dataset, "a JSON Lines file or a list of mappings"))
+    read = [_judged(record, f"{name}, record {i}") for i, record in enumerate(records, 1)]
+    found = [item for item in read if item is not None]
+    if not found:
+        raise DataError(
+            f"Expected {name!r} to have at least one record, actual: {len(records)} of which none can be used"
+        )
+    first = found[0]
+    for item in found:
+        if item.kind != first.kind:
+            raise DataError(f"{item.where}: expected {first.kind}, as in {first.where}, actual: {item.kind}")
+    return found
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8-sig") as stream:
+            lines = [line for line in stream if line.strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{str(path)!r} is not UTF-8 text: {error}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"Could not read {str(path)!r}: {error}") from error
+    for i, line in enumerate(lines, 1):
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}, record {i}: expected one JSON object a line, actual: {error}") from error
+
+
+def _judged(record: Any, where: str) -> Judged | None:
+    """The record, read; ``None`` for a comparison that ended in a tie, as ``textgym rate`` writes it."""
+    if not isinstance(record, Mapping):
+        raise DataError(f"{where}: " + expected("record", record, f"a mapping with {_FORMS}"))
+    prompt = _text(record, "prompt", where) if record.get("prompt") is not None else ""
+    if "chosen" in record or "rejected" in record:
+        texts = tuple(prompt + _text(record, key, where) for key in ("chosen", "rejected"))
+        return Judged(texts, (1.0, 0.0), (), "comparisons", False, where)
+    if "better" in record and record["better"] is None:
+        return None
+    if "completions" in record:
+        return _ranking(record, prompt, where)
+    key = next((key for key in ("text", "completion") if key in record), None)
+    if key is None:
+        raise DataError(f"{where}: " + expected("record", record, f"a mapping with {_FORMS}"))
+    text = prompt + _text(record, key, where)
+    votes = _numbers(record, "ratings", where) if record.get("ratings") is not None else ()
+    given = next((key for key in ("rating", "score") if record.get(key) is not None), None)
+    if given is None and not votes:
+        raise DataError(
+            f"{where}: " + expected("rating", record.get("rating"), "a finite number, or `ratings` a list of some")
+        )
+    rating = _number(record[given], given, where) if given else math.fsum(votes) / len(votes)
+    return Judged((text,), (rating,), votes or (rating,), "scores", True, where)
+
+
+def _ranking(record: Mapping[str, Any], prompt: str, where: str) -> Judged:
+    completions = record["completions"]
+    good = isinstance(completions, (list, tuple)) and len(completions) >= 2
+    if not good or not all(isinstance(text, str) for text in completions):
+        raise DataError(f"{where}: " + expected("completions", completions, "a list of at least two texts"))
+    key = next((key for key in ("ranks", "ratings") if record.get(key) is not None), None)
+    if key is None:
+        raise DataError(f"{where}: " + expected("ranks", record.get("ranks"), "a list of numbers, or `ratings` one"))
+    values = _numbers(record, key, where)
+    if len(values) != len(completions):
+        raise DataError(
+            f"{where}: " + expected(key, record[key], f"{len(completions)} numbers, one for each completion")
+        )
+    if key == "ranks":
+        values = tuple(-value for value in values)
+    return Judged(tuple(prompt + text for text in completions), values, (), "rankings", key == "ratings", where)
+
+
+def _text(record: Mapping[str, Any], key: str, where: str) -> str:
+    value = record.get(key)
+    if not isinstance(value, str):
+        raise DataError(f"{where}: " + expected(key, value, "a text"))
+    return value
+
+
+def _number(value: Any, key: str, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise DataError(f"{where}: " + expected(key, value, "a finite number"))
+    return float(value)
+
+
+def _numbers(record: Mapping[str, Any], key: str, where: str) -> tuple[float, ...]:
+    values = record[key]
+    if not isinstance(values, (list, tuple)) or not values:
+        raise DataError(f"{where}: " + expected(key, values, "a list of finite numbers"))
+    return tuple(_number(value, key, where) for value in values)
