@@ -1,7 +1,9 @@
 """textgym_agents: language-model policies, and algorithms for them that are Stable-Baselines3 algorithms."""
 
 from textgym_agents.algorithms.a2c import A2C
+from textgym_agents.algorithms.dqn import DQN
 from textgym_agents.algorithms.grpo import GRPO
+from textgym_agents.algorithms.ilql import ILQL
 from textgym_agents.algorithms.nlpo import NLPO
 from textgym_agents.algorithms.ppo import PPO
 from textgym_agents.algorithms.reinforce import REINFORCE
@@ -13,7 +15,9 @@ from textgym_agents.rollouts.sampling import Decoding
 
 __all__ = [
     "A2C",
+    "DQN",
     "GRPO",
+    "ILQL",
     "NLPO",
     "PPO",
     "REINFORCE",

@@ -109,8 +109,12 @@ class LMPolicy(BasePolicy):
         nn.init.zeros_(self.value_head.bias)
         self.limits = limits or Limits(self.vocab_size, _end_token_of(self.model), width)
         self.generator: torch.Generator | None = None
+        self._add_heads(self.value_head.in_features)
         trained = [p for p in self.parameters() if p.requires_grad]
         self.optimizer = self.optimizer_class(trained, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def _add_heads(self, width: int) -> None:
+        """The place for what else is to be trained on hidden states of this width."""
 
     def evaluate_sequences(
         self, batch: Sequences, temperature: float, *, backbone: Backbone | None = None, entropies: bool = False
@@ -130,8 +134,7 @@ class LMPolicy(BasePolicy):
             chosen (0 with another model), entropies in nats; ``[B, T]`` each, 0 where the policy chose no token.
         """
         used, mask = backbone or self.backbone, batch.action_mask
-        hidden = used.hidden_states(batch.input_ids, batch.attention_mask, mask, mask.shape[1])[mask]  # [N, H]
-        tokens = batch.input_ids[:, -mask.shape[1] :][mask]
+        hidden, tokens = chosen_in(batch, used)
         found = token_scores(hidden, used.head, tokens, batch.support(), temperature, entropies)
         # the value head reads the policy's own hidden states; another model's may have another width
         values = self.value_head(hidden).squeeze(-1) if backbone is None else torch.zeros_like(found[0])
@@ -337,6 +340,13 @@ class Seq2SeqLMPolicy(LMPolicy):
     """
 
     encoder_decoder = True
+
+
+def chosen_in(batch: Sequences, backbone: Backbone) -> tuple[Tensor, Tensor]:
+    """The hidden states ``[N, H]`` in which the policy's tokens were chosen, in one pass, and the tokens ``[N]``."""
+    mask = batch.action_mask
+    hidden = backbone.hidden_states(batch.input_ids, batch.attention_mask, mask, mask.shape[1])
+    return hidden[mask], batch.input_ids[:, -mask.shape[1] :][mask]
 
 
 def _end_token_of(model: PreTrainedModel) -> int:

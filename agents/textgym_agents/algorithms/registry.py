@@ -15,7 +15,9 @@ from textgym.core import expected
 from textgym_agents.algorithms.a2c import A2C
 from textgym_agents.algorithms.base import TextAlgorithm
 from textgym_agents.algorithms.checkpoint import find_file
+from textgym_agents.algorithms.dqn import DQN
 from textgym_agents.algorithms.grpo import GRPO
+from textgym_agents.algorithms.ilql import ILQL
 from textgym_agents.algorithms.nlpo import NLPO
 from textgym_agents.algorithms.options import arguments_of
 from textgym_agents.algorithms.ppo import PPO
@@ -24,7 +26,7 @@ from textgym_agents.algorithms.rloo import RLOO
 from textgym_agents.algorithms.trpo import TRPO
 
 ALGORITHMS: dict[str, type[TextAlgorithm]] = {
-    cls.__name__.lower(): cls for cls in (A2C, GRPO, NLPO, PPO, REINFORCE, RLOO, TRPO)
+    cls.__name__.lower(): cls for cls in (A2C, DQN, GRPO, ILQL, NLPO, PPO, REINFORCE, RLOO, TRPO)
 }
 """Algorithms by the name that the command line uses."""
 
