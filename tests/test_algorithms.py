@@ -166,8 +166,10 @@ def test_stored_log_probabilities_are_those_of_the_policy(case: str, decoding: s
 
 
 LEARNED = 0.85  # of tokens are even; 0.52 at random
-RISING: dict[str, dict[str, Any]] = {  # settings with which it rises within 6,000 tokens, where they are not the usual ones
-    "dqn": {"kl_coef": 0.02},
+RISING: dict[
+    str, dict[str, Any]
+] = {  # settings with which it rises within 6,000 tokens, where they are not the usual ones
+    "dqn": {"kl_coef": 0.02, "n_step": 16},
     "ilql": {"learning_starts": 2000, "n_step": 16, "tau": 0.1, "cql_coef": 0.01, "advantage_weight": 30.0},
     "nlpo": {"kl_coef": 0.0},
     "ppo": {"kl_coef": 0.0},

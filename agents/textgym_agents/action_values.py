@@ -12,7 +12,7 @@ from textgym_agents.policies import CausalLMPolicy, LMPolicy, Seq2SeqLMPolicy
 
 
 class ActionValueHead(nn.Module):
-    """From a hidden state to ``Q(s, a)`` of every token ``a``: a layer of twice its width, and a linear one that starts at 0."""
+    """From a hidden state to ``Q(s, a)`` of every token: a layer of twice its width, and a linear one that starts at 0."""
 
     def __init__(self, width: int, vocab_size: int) -> None:
         """Args: width: ``H``. vocab_size: ``V``."""
@@ -30,23 +30,36 @@ class ActionValueHead(nn.Module):
         values: Tensor = self.outer(self.features(hidden))
         return values
 
+    def of(self, features: Tensor, tokens: Tensor) -> Tensor:
+        """``Q(s, a)`` ``[N]`` of one token ``[N]`` a state, of which ``features`` ``[N, 2 H]`` are known."""
+        return (features * self.outer.weight[tokens]).sum(-1) + self.outer.bias[tokens]
+
     def head(self) -> Head:
         """Its last layer, for log-probabilities under ``softmax(Q)``."""
         return Head(self.outer.weight, self.outer.bias)
 
 
-def values_of(features: Tensor, tokens: Tensor, head: ActionValueHead) -> Tensor:
-    """``Q(s, a)`` of one token a state, without those of the others.
+class ActionValues(nn.Module):
+    """Two heads of the same kind, the lower of which is believed."""
 
-    Args:
-        features: ``[N, 2 H]``, from :meth:`ActionValueHead.features`.
-        tokens: ``[N]`` int64.
-        head: Whose they are.
+    def __init__(self, width: int, vocab_size: int) -> None:
+        """Args: as for :class:`ActionValueHead`."""
+        super().__init__()
+        self.first, self.second = ActionValueHead(width, vocab_size), ActionValueHead(width, vocab_size)
 
-    Returns:
-        ``[N]``.
-    """
-    return (features * head.outer.weight[tokens]).sum(-1) + head.outer.bias[tokens]
+    @property
+    def heads(self) -> tuple[ActionValueHead, ActionValueHead]:
+        """Both."""
+        return self.first, self.second
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """``min(Q_1, Q_2)`` of all tokens, ``[..., H]`` to ``[..., V]``."""
+        return torch.minimum(self.first(hidden), self.second(hidden))
+
+    def of(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """``min(Q_1, Q_2)`` ``[N]`` of one token a state, without those of the others."""
+        first, second = (head.of(head.features(hidden), tokens) for head in self.heads)
+        return torch.minimum(first, second)
 
 
 class ActionValuePolicy(LMPolicy):
@@ -56,19 +69,18 @@ class ActionValuePolicy(LMPolicy):
     ``log pi(a | s) + advantage_weight * (min(Q_1, Q_2)(s, a) - V(s))``. What ``save_pretrained`` writes has no such heads.
 
     Attributes:
-        action_values: The heads ``Q_1`` and ``Q_2``.
+        action_values: ``Q_1`` and ``Q_2``.
         advantage_weight: See above; 0 writes as the model does by itself.
     """
 
     advantage_weight: float = 1.0
 
     def _add_heads(self, width: int) -> None:
-        self.action_values = nn.ModuleList(ActionValueHead(width, self.vocab_size) for _ in range(2))
+        self.action_values = ActionValues(width, self.vocab_size)
         self.backbone.steering = self._steering
 
     def _steering(self, hidden: Tensor) -> Tensor:
-        first, second = (head(hidden) for head in self.action_values)
-        steered: Tensor = self.advantage_weight * (torch.minimum(first, second) - self.value_head(hidden))
+        steered: Tensor = self.advantage_weight * (self.action_values(hidden) - self.value_head(hidden))
         return steered.float()
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
@@ -10,6 +10,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from typing_extensions import Unpack
 
 from textgym.core import expected, number, whole_number
@@ -56,12 +57,15 @@ class DQN(ValueBasedAlgorithm):
     * ``"greedy"``: ``Q'(s, a*)`` of the token that the target network writes when it decodes greedily;
     * ``"double"``: ``Q'(s, a*)`` of the one that the policy does (van Hasselt et al. 2016, https://arxiv.org/abs/1509.06461).
 
-    ``V`` is a function of the hidden states as they are: its errors would change the model ``1 / kl_coef`` times as strongly as
-    those of the advantages.
+    Errors of ``V`` would change the model ``1 / kl_coef`` times as strongly as those of the advantages, so only ``kl_coef`` of
+    their gradient passes from the head to the hidden states ``h`` (Wang et al. scale it there, too). The head has to be right
+    early: as long as it is too low, whatever was written counts as good. So it is not left to the optimizer but makes normalised
+    least-mean-squares steps (Widrow and Hoff 1960): its gradient divided by the mean of ``|h|^2``.
 
-    When to use it: where episodes are dear, for it learns from each many times. Rewards at the end reach the beginning only
-    ``n_step`` tokens an update of the target; an ``n_step`` longer than the episodes is regression on returns, as in A2C, on the
-    replay buffer, which then should be small (all ``n`` steps are the behaviour's, uncorrected, as in Rainbow).
+    When to use it: where episodes are dear, for it learns from each many times. All ``n`` rewards are those of the policy that
+    wrote the episode, uncorrected, as in Rainbow. An ``n_step`` longer than the episodes, the default, makes it regression on
+    returns, fast, but biased towards older policies: the replay buffer has to be small. A short one trusts ``V``, and a reward
+    at the end then goes back only as fast as ``V`` learns to foresee it, which on the bundled tasks takes long.
 
     It is a Stable-Baselines3 algorithm; keyword names are SB3's, except those marked * which SB3's DQN does not have. Its
     ``train_freq`` is one rollout.
@@ -71,7 +75,7 @@ class DQN(ValueBasedAlgorithm):
     * ``train/loss``: Huber loss; ``train/td_error``: mean of ``|Q(s_t, a_t) - y_t|``;
     * ``train/q_mean``, ``train/advantage_mean``: means of ``Q(s_t, a_t)`` and of ``Q(s_t, a_t) - V(s_t)``;
     * ``train/replay_episodes``: episodes in the replay buffer;
-    * ``train/entropy_loss``, ``train/learning_rate``, ``train/n_updates``: as for :class:`PPO`, the first of the newest rollout.
+    * ``train/entropy_loss``, ``train/learning_rate``, ``train/n_updates``: as for :class:`PPO`; the first of the rollout.
     """
 
     def __init__(
@@ -80,7 +84,7 @@ class DQN(ValueBasedAlgorithm):
         env: Any,
         learning_rate: float | Schedule = 1e-4,
         n_steps: int = 1,
-        buffer_size: int = 1000,
+        buffer_size: int = 128,
         learning_starts: int = 0,
         batch_size: int = 32,
         tau: float = 0.1,
@@ -90,7 +94,7 @@ class DQN(ValueBasedAlgorithm):
         exploration_fraction: float = 0.1,
         exploration_initial_eps: float = 0.0,
         exploration_final_eps: float = 0.0,
-        n_step: int = 16,
+        n_step: int = 128,
         backup: str = "soft",
         kl_coef: float = 0.05,
         **options: Unpack[AlgorithmOptions],
@@ -113,7 +117,8 @@ class DQN(ValueBasedAlgorithm):
             exploration_initial_eps: Probability of a token drawn uniformly from the allowed ones, at first. Few texts survive
                 even one such token in twenty, so the default is the policy's own randomness.
             exploration_final_eps: ... at last.
-            n_step: * Rewards that a target is made of; see the class.
+            n_step: * Rewards that a target is made of; see the class. The target network matters only where it is shorter than
+                the episodes.
             backup: * ``"soft"``, ``"greedy"`` or ``"double"``; see the class.
             kl_coef: * Scale of the advantages, above 0: the price, in reward, of a nat that the policy goes away from the
                 reference. What the charge on the reward is in the other algorithms, is here in the values.
@@ -173,7 +178,8 @@ class DQN(ValueBasedAlgorithm):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self._target_backbone = backbone_of(self.target["model"], self.policy.vocab_size, self.policy.bf16)
+        model, self._target_value_head = self.target.children()
+        self._target_backbone = backbone_of(cast(PreTrainedModel, model), self.policy.vocab_size, self.policy.bf16)
 
     def _online(self) -> nn.ModuleDict:
         return nn.ModuleDict({"model": self.policy.model, "value_head": self.policy.value_head})
@@ -183,16 +189,32 @@ class DQN(ValueBasedAlgorithm):
         hidden, tokens = chosen_in(part, backbone)
         log_probs = self._log_probs(backbone, hidden, tokens, part)
         advantages = self.kl.coef * (log_probs - part.ref_log_probs[mask])
-        values = self.policy.value_head(hidden.detach()).squeeze(-1) + advantages
+        share = min(
+            1.0, self.kl.coef
+        )  # of the value's gradient: so an error changes the model as much by V as by the advantage
+        reading = share * hidden + (1 - share) * hidden.detach()
+        values = self.policy.value_head(reading).squeeze(-1) + advantages
         q = torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, values)
         targets = self._targets(part, hidden.detach())
         loss = huber_loss(q, targets, mask)
         error = masked_mean((q.detach() - targets).abs(), mask)
         return loss, {
+            "state_size": hidden.detach().square().sum(-1).mean().item() + 1,  # 1: what the bias reads
             "td_error": error.item(),
             "q_mean": values.detach().mean().item(),
             "advantage_mean": advantages.detach().mean().item(),
         }
+
+    @torch.no_grad()
+    def _accumulate(self, batch: Sequences) -> dict[str, float]:
+        with torch.enable_grad():
+            numbers = super()._accumulate(batch)
+        size = numbers.pop("state_size")
+        for parameter in self.policy.value_head.parameters():
+            assert parameter.grad is not None
+            parameter.sub_(parameter.grad / size)
+            parameter.grad = None  # nothing is left to the optimizer
+        return numbers
 
     @torch.no_grad()
     def _targets(self, part: Sequences, hidden: Tensor) -> Tensor:
@@ -201,7 +223,7 @@ class DQN(ValueBasedAlgorithm):
         worth = torch.zeros(mask.shape, device=mask.device)
         if self.n_step < mask.shape[1]:  # else every sum comes to its episode's end
             theirs, _ = chosen_in(part, self._target_backbone)
-            values = self.target["value_head"](theirs).squeeze(-1)
+            values = self._target_value_head(theirs).squeeze(-1)
             if self.backup != "soft":
                 values = values + self._greedy_advantages(part, hidden, theirs)
             worth = worth.masked_scatter(mask, values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
@@ -17,9 +17,9 @@ from typing_extensions import Unpack
 from textgym.core import expected, number, whole_number
 from textgym_agents.action_values import (
     ActionValuePolicy,
+    ActionValues,
     CausalActionValuePolicy,
     Seq2SeqActionValuePolicy,
-    values_of,
 )
 from textgym_agents.algorithms.options import AlgorithmOptions
 from textgym_agents.algorithms.value_based import ValueBasedAlgorithm
@@ -44,7 +44,8 @@ class ILQL(ValueBasedAlgorithm):
 
     No token is ever asked about that the data does not have: an ``expectile`` above 1/2 makes ``V`` lean towards the better of
     those that it has, which stands in for the maximum (Kostrikov et al. 2022, https://arxiv.org/abs/2110.06169). The third term
-    keeps the values of other tokens low (Kumar et al. 2020), the fourth is supervised learning. The policy writes by
+    keeps the values of other tokens low (Kumar et al. 2020), the fourth is supervised learning, and the only one that changes
+    the language model: the heads read its hidden states as they are. The policy writes by
 
         ``log pi(a | s) + advantage_weight * (min(Q_1, Q_2)(s, a) - V(s))``
 
@@ -75,7 +76,7 @@ class ILQL(ValueBasedAlgorithm):
         "Seq2SeqActionValuePolicy": Seq2SeqActionValuePolicy,
     }
     decided: ClassVar[frozenset[str]] = frozenset({"buffer_size", "gradient_steps", "kl_coef"})
-    policy: ActionValuePolicy
+    policy: ActionValuePolicy  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -114,7 +115,7 @@ class ILQL(ValueBasedAlgorithm):
             n_step: See there; 1 is the paper's.
             expectile: * In (0, 1), the paper's tau; see the class.
             cql_coef: * Weight of the third term, the paper's alpha.
-            bc_coef: * Weight of the fourth; 0 leaves the language model as it is, as far as values do not move it.
+            bc_coef: * Weight of the fourth; 0 leaves the language model as it is.
             advantage_weight: * How strongly values steer writing, the paper's beta.
             options: See :class:`textgym_agents.algorithms.options.AlgorithmOptions`.
 
@@ -130,7 +131,9 @@ class ILQL(ValueBasedAlgorithm):
         self.bc_coef = number("bc_coef", bc_coef, 0, float("inf"))
         self.advantage_weight = number("advantage_weight", advantage_weight, 0, float("inf"))
         if isinstance(policy, type) and not issubclass(policy, ActionValuePolicy):
-            raise TypeError(expected("policy", policy, "a name or a subclass of ActionValuePolicy: it needs values of tokens"))
+            raise TypeError(
+                expected("policy", policy, "a name or a subclass of ActionValuePolicy: it needs values of tokens")
+            )
         if (backend := options.get("rollout_backend", "transformers")) != "transformers":
             raise ValueError(expected("rollout_backend", backend, "'transformers' with ILQL: others know no values"))
         self.dataset = dataset
@@ -153,6 +156,7 @@ class ILQL(ValueBasedAlgorithm):
 
     def _setup_model(self) -> None:
         super()._setup_model()
+        self._target_values = cast(ActionValues, self.target)
         self.policy.advantage_weight = self.advantage_weight
         if self.dataset is not None:
             self.replay.add(read_episodes(self.dataset, self.env))
@@ -164,7 +168,7 @@ class ILQL(ValueBasedAlgorithm):
     def collect_rollouts(  # type: ignore[override]
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: SequenceBuffer, n_rollout_steps: int
     ) -> bool:
-        """Plays until there is enough data; from then on draws a minibatch of it. See :meth:`TextAlgorithm.collect_rollouts`."""
+        """Plays until there is enough data, then draws minibatches of it. See :meth:`TextAlgorithm.collect_rollouts`."""
         if not self.collected:
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
         self._begin_rollout(env, callback, rollout_buffer)
@@ -188,30 +192,26 @@ class ILQL(ValueBasedAlgorithm):
 
     def _loss(self, part: Sequences) -> tuple[Tensor, dict[str, float]]:
         mask, support = part.action_mask, part.support()
-        hidden, tokens = chosen_in(part, self.policy.backbone)
-        if DETACH:
-            lm = hidden; hidden = hidden.detach()
-        else:
-            lm = hidden
+        written_from, tokens = chosen_in(part, self.policy.backbone)
+        hidden = written_from.detach()
         empty = torch.zeros(mask.shape, device=mask.device)
         values = empty.masked_scatter(mask, self.policy.value_head(hidden).squeeze(-1))
         targets = n_step_targets(part.rewards, values.detach(), mask, part.last_values, self.gamma, self.n_step)
         q_loss = cql_loss = values.new_zeros(())
         found = []
-        for head in self.policy.action_values:
+        for head in self.policy.action_values.heads:
             features = head.features(hidden)
-            q = empty.masked_scatter(mask, values_of(features, tokens, head))
+            q = empty.masked_scatter(mask, head.of(features, tokens))
             q_loss = q_loss + masked_mean((q - targets) ** 2, mask)
             if self.cql_coef > 0:
                 cql_loss = cql_loss - token_scores(features, head.head(), tokens, support)[0].mean()
             found.append(q.detach())
-        with torch.no_grad():
-            slow = [values_of(head.features(hidden), tokens, head) for head in self.target]
-        v_loss = expectile_loss(values, empty.masked_scatter(mask, torch.minimum(*slow)), mask, self.expectile)
+        slow = empty.masked_scatter(mask, self._target_values.of(hidden, tokens).detach())
+        v_loss = expectile_loss(values, slow, mask, self.expectile)
         loss = q_loss + v_loss + self.cql_coef * cql_loss
         numbers = {"q_loss": q_loss.item(), "v_loss": v_loss.item(), "cql_loss": cql_loss.item()}
         if self.bc_coef > 0:
-            log_probs, _ = token_scores(lm, self.policy.own_head, tokens, support, self.decoding.temperature)
+            log_probs, _ = token_scores(written_from, self.policy.own_head, tokens, support, self.decoding.temperature)
             loss, numbers["bc_loss"] = loss - self.bc_coef * log_probs.mean(), -log_probs.mean().item()
         numbers["q_mean"] = masked_mean(torch.minimum(*found), mask).item()
         numbers["v_mean"] = masked_mean(values.detach(), mask).item()
@@ -227,5 +227,3 @@ class ILQL(ValueBasedAlgorithm):
     def save(self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """See :meth:`TextAlgorithm.save`; the data is in the file, not where it came from."""
         super().save(path, [*(exclude or []), "dataset"], include)
-
-DETACH = False

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor
 from typing_extensions import Unpack

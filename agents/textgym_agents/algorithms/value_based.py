@@ -51,7 +51,9 @@ class ValueBasedAlgorithm(TextAlgorithm):
         self.tau = number("tau", tau, 0, 1, above=True, wanted="in (0, 1]")
         self.target_update_interval = whole_number("target_update_interval", target_update_interval, 1)
         if options.get("ent_coef", 0.0) != 0.0:
-            raise ValueError(expected("ent_coef", options["ent_coef"], f"0: {type(self).__name__} has no entropy bonus"))
+            raise ValueError(
+                expected("ent_coef", options["ent_coef"], f"0: {type(self).__name__} has no entropy bonus")
+            )
         super().__init__(policy, env, n_epochs=1, gae_lambda=1.0, target_kl=None, vf_coef=0.0, **options)
 
     def _setup_model(self) -> None:
@@ -105,8 +107,8 @@ class ValueBasedAlgorithm(TextAlgorithm):
     @torch.no_grad()
     def _follow(self) -> None:
         """Moves the target a step of ``tau`` towards what it follows."""
-        slow, fast = (list(module.parameters()) for module in (self.target, self._online()))
-        torch._foreach_lerp_(slow, fast, self.tau)
+        for slow, fast in zip(self.target.parameters(), self._online().parameters(), strict=True):
+            slow.lerp_(fast, self.tau)
 
     def _models(self) -> Mapping[str, Stateful]:
         return {**super()._models(), "target": self.target, "replay": self.replay}

@@ -30,7 +30,9 @@ def read_episodes(dataset: str | pathlib.Path | Sequence[Mapping[str, Any]], env
         TextGymError: There is no environment, or it is none of ours.
     """
     if env is None or not env.has_attr("setting"):
-        raise TextGymError(expected("env", env, "an environment of textgym where `dataset` is given: it has the tokenizer"))
+        raise TextGymError(
+            expected("env", env, "an environment of textgym where `dataset` is given: it has the tokenizer")
+        )
     setting: Setting = env.get_attr("setting", indices=0)[0]
     from_file = isinstance(dataset, (str, pathlib.Path))
     rows: Iterable[tuple[int, Any]] = local_rows(dataset, "train") if from_file else enumerate(dataset, start=1)  # type: ignore[arg-type]
@@ -44,7 +46,9 @@ def read_episodes(dataset: str | pathlib.Path | Sequence[Mapping[str, Any]], env
     ]
     sequences = Sequences.of(prompts, completions, Limits.of(setting))
     rewards = sequences.rewards.clone()
-    rewards[:, -1] = rewards.new_tensor([reward for _, _, reward in records])  # the last column is every one's last token
+    rewards[:, -1] = rewards.new_tensor(
+        [reward for _, _, reward in records]
+    )  # the last column is every one's last token
     return sequences.with_(rewards=rewards)
 
 
@@ -55,7 +59,9 @@ def _checked(record: Any, number: int) -> tuple[str, str, float]:
         raise PromptError(f"Expected {where} to have {sorted(wanted)}, actual: {record!r:.200}")
     for name, kind in wanted.items():
         if not isinstance(record[name], kind) or isinstance(record[name], bool):  # type: ignore[arg-type]
-            raise PromptError(f"Expected {name!r} of {where} to be a {'text' if kind is str else 'number'}: {record[name]!r}")
+            raise PromptError(
+                f"Expected {name!r} of {where} to be a {'text' if kind is str else 'number'}: {record[name]!r}"
+            )
     if not math.isfinite(record["reward"]):
         raise PromptError(f"Expected 'reward' of {where} to be finite, actual: {record['reward']}")
     return record["prompt"], record["completion"], float(record["reward"])
