@@ -59,13 +59,14 @@ class DQN(ValueBasedAlgorithm):
 
     Errors of ``V`` would change the model ``1 / kl_coef`` times as strongly as those of the advantages, so only ``kl_coef`` of
     their gradient passes from the head to the hidden states ``h`` (Wang et al. scale it there, too). The head has to be right
-    early: as long as it is too low, whatever was written counts as good. So it is not left to the optimizer but makes normalised
-    least-mean-squares steps (Widrow and Hoff 1960): its gradient divided by the mean of ``|h|^2``.
+    early: as long as it is too low, whatever was written counts as good. So it is not left to the optimizer, but makes steps of
+    normalised least mean squares (Widrow and Hoff 1960): its gradient divided by the mean of ``|h|^2``.
 
-    When to use it: where episodes are dear, for it learns from each many times. All ``n`` rewards are those of the policy that
-    wrote the episode, uncorrected, as in Rainbow. An ``n_step`` longer than the episodes, the default, makes it regression on
-    returns, fast, but biased towards older policies: the replay buffer has to be small. A short one trusts ``V``, and a reward
-    at the end then goes back only as fast as ``V`` learns to foresee it, which on the bundled tasks takes long.
+    When to use it: to learn from each episode several times without ratios and clipping, and to see what Q-learning makes of a
+    pretrained model. All ``n`` rewards are those of the policy that wrote the episode, uncorrected, as in Rainbow. An
+    ``n_step`` longer than the episodes, the default, makes it regression on returns: fast, but biased towards older policies,
+    so that the replay buffer has to be small. A short one trusts ``V``, and a reward at the end then goes back only as fast as
+    ``V`` learns to foresee it, which on the bundled tasks takes long.
 
     It is a Stable-Baselines3 algorithm; keyword names are SB3's, except those marked * which SB3's DQN does not have. Its
     ``train_freq`` is one rollout.
@@ -84,7 +85,7 @@ class DQN(ValueBasedAlgorithm):
         env: Any,
         learning_rate: float | Schedule = 1e-4,
         n_steps: int = 1,
-        buffer_size: int = 128,
+        buffer_size: int = 64,
         learning_starts: int = 0,
         batch_size: int = 32,
         tau: float = 0.1,
@@ -106,7 +107,7 @@ class DQN(ValueBasedAlgorithm):
             env: See there.
             learning_rate: See there.
             n_steps: See there.
-            buffer_size: Episodes that the replay buffer holds.
+            buffer_size: Episodes that the replay buffer holds: the newest rollout's or few more, where ``n_step`` is long.
             learning_starts: Tokens to play before the first update.
             batch_size: Episodes a minibatch, drawn uniformly.
             tau: How far the target network goes towards the policy each time, in (0, 1].

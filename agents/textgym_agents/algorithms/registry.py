@@ -116,7 +116,7 @@ def _check_kind(name: str, value: Any, default: Any) -> None:
         wanted = None if isinstance(value, str) else "a text"
     elif name.endswith("_kwargs"):
         wanted = None if value is None or isinstance(value, dict) else 'an object such as {"trainable_layers": 1}'
-    elif name != "ref_model":
+    elif name not in ("ref_model", "dataset"):
         wanted = None if value is None or number else "a number or null"
     if wanted is not None:
         raise ValueError(expected(name, value, wanted))
