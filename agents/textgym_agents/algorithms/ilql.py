@@ -52,7 +52,8 @@ class ILQL(ValueBasedAlgorithm):
     in ``predict``, ``generate``, rollouts and evaluation.
 
     When to use it: where there are texts with ratings and no way to rate new ones, or where rating costs much more than
-    training. With a reward at hand, on-policy algorithms get further. Not for tasks in which somebody replies.
+    training. With a reward at hand, on-policy algorithms get further; some thousand episodes of the bundled model's own did not
+    raise its score on ``TextGen-Delay-v0``. Not for tasks in which somebody replies, with a ``dataset``.
 
     It is a Stable-Baselines3 algorithm; keyword names are SB3's, except those marked * which SB3 does not have. Without a
     ``dataset`` it makes one: the untrained policy plays ``learning_starts`` tokens. From then on the environment is not played

@@ -88,6 +88,12 @@ RECIPES: tuple[Recipe, ...] = (
             "kl_coef": 0.05,
         },
     ),
+    # Not tuned on any bundled task yet.
+    Recipe(
+        algo="ilql",
+        model="bundled",
+        hyperparameters={"learning_rate": 5e-4, "n_envs": 64, "batch_size": 16, "n_step": 128, "tau": 0.05},
+    ),
     Recipe(algo="rloo", hyperparameters={"learning_rate": 1e-5, "kl_coef": 0.05}),
     Recipe(algo="grpo", hyperparameters={"learning_rate": 1e-5}),
     Recipe(
