@@ -211,7 +211,10 @@ BAD = [
     (["eval", ".", "--prompt-column", "a"], "give --prompts FILE too"),
     (["train"], "Expected the ID of an environment to train on, or --resume RUN"),
     (["train", "TextGen-Nothing-v0"], "Unknown environment 'TextGen-Nothing-v0'"),
-    (["train", ENV_ID, "--algo", "sarsa"], "Expected `algo` to be one of ['a2c', 'grpo', 'nlpo', 'ppo', 'reinforce',"),
+    (
+        ["train", ENV_ID, "--algo", "sarsa"],
+        "Expected `algo` to be one of ['a2c', 'dqn', 'grpo', 'ilql', 'nlpo', 'ppo', 'reinforce',",
+    ),
     (["train", ENV_ID, "--timesteps", "0"], "Expected `total_timesteps` to be a whole number of at least 1"),
     (["train", ENV_ID, "--set", "speed=1"], "Unknown hyperparameter 'speed' of ppo; the known ones are batch_size"),
     (["train", ENV_ID, "--set", "batch_size"], "Expected --set KEY=VALUE, actual: --set batch_size"),

@@ -435,7 +435,9 @@ def test_bad_hyperparameters(given, message):
 
 
 def test_bad_settings():
-    with pytest.raises(ValueError, match=r"Expected `algo` to be one of \['a2c', 'grpo', 'nlpo', 'ppo', "):
+    with pytest.raises(
+        ValueError, match=r"Expected `algo` to be one of \['a2c', 'dqn', 'grpo', 'ilql', 'nlpo', 'ppo', "
+    ):
         make_config(ENV_ID, "dpo")
     with pytest.raises(ValueError, match="Expected `total_timesteps` to be a whole number of at least 1"):
         make_config(ENV_ID, total_timesteps=0)

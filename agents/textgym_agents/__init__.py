@@ -4,8 +4,10 @@ from textgym_agents.algorithms.a2c import A2C
 from textgym_agents.algorithms.best_of_n import BestOfN
 from textgym_agents.algorithms.distillation import Distillation
 from textgym_agents.algorithms.dpo import DPO
+from textgym_agents.algorithms.dqn import DQN
 from textgym_agents.algorithms.gail import GAIL
 from textgym_agents.algorithms.grpo import GRPO
+from textgym_agents.algorithms.ilql import ILQL
 from textgym_agents.algorithms.nlpo import NLPO
 from textgym_agents.algorithms.ppo import PPO
 from textgym_agents.algorithms.reinforce import REINFORCE
@@ -19,8 +21,10 @@ from textgym_agents.rollouts.sampling import Decoding
 __all__ = [
     "A2C",
     "DPO",
+    "DQN",
     "GAIL",
     "GRPO",
+    "ILQL",
     "NLPO",
     "PPO",
     "REINFORCE",

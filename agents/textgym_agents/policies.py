@@ -142,8 +142,12 @@ class LMPolicy(BasePolicy):
         nn.init.zeros_(self.value_head.bias)
         self.limits = limits or Limits(self.vocab_size, _end_token_of(self.model), width)
         self.generator: torch.Generator | None = None
+        self._add_heads(self.value_head.in_features)
         trained = [p for p in self.parameters() if p.requires_grad]
         self.optimizer = self.optimizer_class(trained, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def _add_heads(self, width: int) -> None:
+        """The place for what else is to be trained on hidden states of this width."""
 
     def evaluate_sequences(
         self, batch: Sequences, temperature: float, *, backbone: Backbone | None = None, entropies: bool = False
@@ -163,8 +167,7 @@ class LMPolicy(BasePolicy):
             chosen (0 with another model), entropies in nats; ``[B, T]`` each, 0 where the policy chose no token.
         """
         used, mask = backbone or self.backbone, batch.action_mask
-        hidden = used.hidden_states(batch.input_ids, batch.attention_mask, mask, mask.shape[1])[mask]  # [N, H]
-        tokens = batch.input_ids[:, -mask.shape[1] :][mask]
+        hidden, tokens = chosen_in(batch, used)
         found = token_scores(hidden, used.head, tokens, batch.support(), temperature, entropies)
         empty = torch.zeros(mask.shape, device=mask.device)
         if backbone is not None:  # the value head cannot read its hidden states, which may have another width
@@ -391,6 +394,13 @@ def _prefixes(obs: PyTorchObs) -> tuple[Tensor, Tensor, Tensor]:
     """Token ids, attention and completion mask ``[B, L]`` of observations."""
     assert isinstance(obs, dict)
     return obs["input_ids"].long(), obs["attention_mask"].bool(), obs["completion_mask"].bool()
+
+
+def chosen_in(batch: Sequences, backbone: Backbone) -> tuple[Tensor, Tensor]:
+    """The hidden states ``[N, H]`` in which the policy's tokens were chosen, in one pass, and the tokens ``[N]``."""
+    mask = batch.action_mask
+    hidden = backbone.hidden_states(batch.input_ids, batch.attention_mask, mask, mask.shape[1])
+    return hidden[mask], batch.input_ids[:, -mask.shape[1] :][mask]
 
 
 def _end_token_of(model: PreTrainedModel) -> int:

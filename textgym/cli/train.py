@@ -43,7 +43,9 @@ def train(
     algo: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="'ppo', 'a2c', 'grpo', 'nlpo', 'reinforce', 'rloo', 'trpo'.", rich_help_panel=_TRAINING
+            metavar="NAME",
+            help="'ppo', 'a2c', 'dqn', 'grpo', 'ilql', 'nlpo', 'reinforce', 'rloo', 'trpo'.",
+            rich_help_panel=_TRAINING,
         ),
     ] = "ppo",
     out: Annotated[

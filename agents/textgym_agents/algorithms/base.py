@@ -342,13 +342,7 @@ class TextAlgorithm(SavedAlgorithm):
         ``callback.on_step`` is called once a step of the environments, as in SB3; ``num_timesteps`` counts tokens written, so
         slots that rest do not count.
         """
-        if self._env_states is not None:
-            put_states(env, self._env_states)
-            self._env_states = None
-        self.policy.set_training_mode(False)
-        self._rollout_start = self._progress()
-        rollout_buffer.reset()
-        callback.on_rollout_start()
+        self._begin_rollout(env, callback, rollout_buffer)
         final_infos: list[dict[str, Any]] = []
         self.writer.synchronise()
 
@@ -371,6 +365,16 @@ class TextAlgorithm(SavedAlgorithm):
         callback.update_locals({"rollout_buffer": rollout_buffer})
         callback.on_rollout_end()
         return True
+
+    def _begin_rollout(self, env: VecEnv, callback: BaseCallback, rollout_buffer: SequenceBuffer) -> None:
+        """Empties the buffer, and notes where a checkpoint would continue."""
+        if self._env_states is not None:
+            put_states(env, self._env_states)
+            self._env_states = None
+        self.policy.set_training_mode(False)
+        self._rollout_start = self._progress()
+        rollout_buffer.reset()
+        callback.on_rollout_start()
 
     def _episodes(self, env: VecEnv, on_step: OnStep) -> Sequences | None:
         """Episodes to learn from, one of every environment as the policy plays it; ``None`` if ``on_step`` stopped it."""

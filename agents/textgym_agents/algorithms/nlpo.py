@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor
 from typing_extensions import Unpack
@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 from textgym.core import expected, number, whole_number
 from textgym_agents.algorithms.options import AlgorithmOptions
 from textgym_agents.algorithms.ppo import PPO
+from textgym_agents.algorithms.saving import Stateful
 from textgym_agents.models.backbone import backbone_of
 from textgym_agents.policies import LMPolicy
 from textgym_agents.rollouts.masked_writer import MaskedWriter
@@ -120,7 +121,7 @@ class NLPO(PPO):
             self.mask_model.load_state_dict(self.policy.model.state_dict())
             self.mask_age = 0
 
-    def _models(self) -> dict[str, torch.nn.Module]:
+    def _models(self) -> Mapping[str, Stateful]:
         return {**super()._models(), "mask": self.mask_model}
 
     def _progress(self) -> dict[str, Any]:

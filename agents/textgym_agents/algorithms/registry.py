@@ -18,8 +18,10 @@ from textgym_agents.algorithms.best_of_n import BestOfN
 from textgym_agents.algorithms.checkpoint import find_file
 from textgym_agents.algorithms.distillation import Distillation
 from textgym_agents.algorithms.dpo import DPO
+from textgym_agents.algorithms.dqn import DQN
 from textgym_agents.algorithms.gail import GAIL
 from textgym_agents.algorithms.grpo import GRPO
+from textgym_agents.algorithms.ilql import ILQL
 from textgym_agents.algorithms.nlpo import NLPO
 from textgym_agents.algorithms.options import arguments_of
 from textgym_agents.algorithms.ppo import PPO
@@ -30,7 +32,7 @@ from textgym_agents.algorithms.trpo import TRPO
 
 ALGORITHMS: dict[str, type[TextAlgorithm]] = {
     cls.__name__.lower(): cls
-    for cls in (A2C, BestOfN, Distillation, DPO, GAIL, GRPO, NLPO, PPO, REINFORCE, RLOO, SFT, TRPO)
+    for cls in (A2C, BestOfN, Distillation, DPO, DQN, GAIL, GRPO, ILQL, NLPO, PPO, REINFORCE, RLOO, SFT, TRPO)
 }
 """Algorithms by the name that the command line uses."""
 
@@ -122,7 +124,7 @@ def _check_kind(name: str, value: Any, default: Any) -> None:
         wanted = None if isinstance(value, str) else "a text"
     elif name.endswith("_kwargs"):
         wanted = None if value is None or isinstance(value, dict) else 'an object such as {"trainable_layers": 1}'
-    elif name != "ref_model":
+    elif name not in ("ref_model", "dataset"):
         wanted = None if value is None or number else "a number or null"
     if wanted is not None:
         raise ValueError(expected(name, value, wanted))

@@ -6,8 +6,8 @@ import io
 import pathlib
 import warnings
 from collections import deque
-from collections.abc import Container, Iterable
-from typing import Any, TypeVar
+from collections.abc import Container, Iterable, Mapping
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +36,16 @@ from textgym_agents.rollouts.decoding import Limits
 Self = TypeVar("Self", bound="SavedAlgorithm")
 
 
+class Stateful(Protocol):
+    """Something that consists of named tensors: a model, a replay buffer."""
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The tensors."""
+
+    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], /) -> Any:
+        """Takes what :meth:`state_dict` gave."""
+
+
 class SavedAlgorithm(OnPolicyAlgorithm):
     """What of an on-policy text algorithm has to do with files; see :class:`TextAlgorithm` for the rest."""
 
@@ -54,8 +64,8 @@ class SavedAlgorithm(OnPolicyAlgorithm):
     def _present_model(self) -> PreTrainedModel:
         raise NotImplementedError
 
-    def _models(self) -> dict[str, torch.nn.Module]:
-        """Other models than the policy's, by name; all their weights belong to a checkpoint."""
+    def _models(self) -> Mapping[str, Stateful]:
+        """Other models than the policy's, and what else consists of tensors, by name; all of it belongs to a checkpoint."""
         reference = self._own_reference()
         return {} if reference is None else {"reference": reference}
 

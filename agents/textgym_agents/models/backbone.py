@@ -21,7 +21,7 @@ from textgym_agents.models.flat_step import FlatStep
 from textgym_agents.models.graph_step import GraphStep
 from textgym_agents.models.loading import ModelError
 from textgym_agents.models.recompute import recomputed_layers, recomputing
-from textgym_agents.models.token_scores import Head
+from textgym_agents.models.token_scores import Head, Steering
 
 
 class Backbone:
@@ -30,7 +30,10 @@ class Backbone:
     Attributes:
         model: The model with its head.
         vocab_size: ``V``: of a larger head the first ``V`` logits count.
+        steering: Added to all logits, see :class:`Head`.
     """
+
+    steering: Steering | None = None
 
     def __init__(self, model: PreTrainedModel, vocab_size: int, bf16: bool | str, static_shapes: bool = False) -> None:
         """Args: model: A language model. vocab_size: Of the environment. bf16, static_shapes: See :class:`LMPolicy`.
@@ -65,7 +68,7 @@ class Backbone:
         bias = getattr(layer, "bias", None)
         dtype = torch.bfloat16 if self.bf16_in_use else torch.float32
         weight = layer.weight if len(layer.weight) == v else layer.weight[:v]
-        return Head(weight, None if bias is None else bias[:v], self._scale, self._softcap, dtype)
+        return Head(weight, None if bias is None else bias[:v], self._scale, self._softcap, dtype, self.steering)
 
     def precision(self) -> AbstractContextManager[object]:
         """A context in which products of matrices are in bfloat16, if the model computes so."""

@@ -6,6 +6,7 @@ reduced to what is asked of them, and made again in the backward pass, unless al
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,9 @@ from textgym_agents.losses import entropy_of
 
 CHUNK = {"cpu": 2**24, "cuda": 2**27}  # logits at a time: 64 and 512 MiB in float32, of which a few copies live at once
 KEEP = 2**25  # no more logits than this: probabilities are kept for the backward pass instead of made again
+
+Steering = Callable[[Tensor], Tensor]
+"""From hidden states ``[..., H]`` to what is added to their logits, ``[..., V]`` float32."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Head:
         scale: Of the hidden states, as in T5.
         softcap: ``None``: no capping. Gemma 2 has one.
         dtype: Of the product of matrices.
+        steering: Something else that is added to the logits, made of the same hidden states; ``None``: nothing. To gradients
+            it is a constant.
     """
 
     weight: Tensor
@@ -35,6 +41,7 @@ class Head:
     scale: float = 1.0
     softcap: float | None = None
     dtype: torch.dtype = torch.float32
+    steering: Steering | None = None
 
     def converted(self) -> Head:
         """The same with weight and bias in ``dtype``."""
@@ -46,7 +53,9 @@ class Head:
         """``[..., H]`` to ``[..., V]`` float32."""
         scaled = hidden if self.scale == 1.0 else hidden * self.scale
         logits = torch.nn.functional.linear(scaled.to(self.weight.dtype), self.weight, self.bias).float()
-        return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
+        if self.softcap is not None:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        return logits if self.steering is None else logits + self.steering(hidden)
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,18 @@ def token_scores(
         hidden, head.weight, bias, tokens, head, support, temperature, entropies
     )
     return found
+
+
+@torch.no_grad()
+def best_tokens(hidden: Tensor, head: Head, support: Support | None = None) -> Tensor:
+    """The most likely tokens ``[N]`` on the support after hidden states ``[N, H]``, a chunk of logits at a time."""
+    converted = head.converted()
+    chunks = _chunks(hidden, None, len(head.weight))
+    found = []
+    for here in chunks:
+        logits = converted.logits(hidden[here])
+        found.append((logits if support is None else support.restrict_(logits, here.start)).argmax(-1))
+    return torch.cat(found)
 
 
 class _TokenScores(torch.autograd.Function):

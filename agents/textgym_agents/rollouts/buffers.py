@@ -94,7 +94,7 @@ class Sequences:
     def _trimmed(self, left: int, after: int) -> Sequences:
         """Without the first columns of ``[B, S]`` and of ``[B, T]`` tensors."""
         changes = {"input_ids": self.input_ids[:, left:], "attention_mask": self.attention_mask[:, left:]}
-        for name, value in self._tensors().items():
+        for name, value in self.tensors().items():
             if name not in (*changes, "last_values"):
                 changes[name] = value[:, after:]
         return self.with_(**changes)
@@ -142,11 +142,12 @@ class Sequences:
         """One by one, for people to look at."""
         return [Episode.of(self, row) for row in range(len(self))]
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
+        """All fields that are tensors, by name."""
         return {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Sequences:
-        return self.with_(**{name: change(value) for name, value in self._tensors().items()})
+        return self.with_(**{name: change(value) for name, value in self.tensors().items()})
 
     @staticmethod
     def of(
@@ -183,7 +184,7 @@ class Sequences:
             return parts[0]
         total, after = (max(getattr(p, n).shape[1] for p in parts) for n in ("input_ids", "action_mask"))
         joined = {}
-        for name in parts[0]._tensors():
+        for name in parts[0].tensors():
             width = total if name in ("input_ids", "attention_mask") else after
             filling = 255 if name == "supports" else 0
             joined[name] = torch.cat(

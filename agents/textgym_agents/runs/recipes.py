@@ -73,6 +73,27 @@ RECIPES: tuple[Recipe, ...] = (
             Recipe(algo=algo, model="bundled", hyperparameters={"learning_rate": 3e-4, "n_envs": 32, "kl_coef": 0.035}),
         )
     ),
+    Recipe(algo="dqn", hyperparameters={"learning_rate": 1e-5, "buffer_size": 32, "batch_size": 16, "kl_coef": 0.05}),
+    # Episodes of one rollout, each learned from about twice: with those of four, Sort rises and falls again.
+    Recipe(
+        algo="dqn",
+        model="bundled",
+        hyperparameters={
+            "learning_rate": 1.5e-4,
+            "n_envs": 64,
+            "buffer_size": 64,
+            "batch_size": 32,
+            "gradient_steps": 4,
+            "n_step": 128,
+            "kl_coef": 0.05,
+        },
+    ),
+    # Not tuned on any bundled task yet.
+    Recipe(
+        algo="ilql",
+        model="bundled",
+        hyperparameters={"learning_rate": 5e-4, "n_envs": 64, "batch_size": 16, "n_step": 128, "tau": 0.05},
+    ),
     Recipe(algo="rloo", hyperparameters={"learning_rate": 1e-5, "kl_coef": 0.05}),
     Recipe(algo="grpo", hyperparameters={"learning_rate": 1e-5}),
     Recipe(
@@ -93,6 +114,10 @@ RECIPES: tuple[Recipe, ...] = (
     *(
         Recipe(env_id=f"TextGen-{task}-v0", algo="ppo", model="bundled", hyperparameters={"kl_coef": 0.01})
         for task in _LOOSELY_HELD
+    ),
+    *(
+        Recipe(env_id=f"TextGen-{task}-v0", algo="dqn", model="bundled", hyperparameters={"kl_coef": 0.1})
+        for task in ("Sort", "Delay")
     ),
 )
 
