@@ -28,11 +28,13 @@ from measuring import machine
 from textgym import TASKS
 
 SEARCHED: dict[str, list[dict[str, Any]]] = {
-    "a2c": [{"learning_rate": rate, "n_envs": n} for n in (16, 32) for rate in (3e-4, 6e-4)],
-    "reinforce": [{"learning_rate": rate, "n_envs": n} for n in (16, 32) for rate in (3e-4, 6e-4)],
-    "rloo": [{"learning_rate": rate, "n_epochs": n} for n in (1, 2) for rate in (1.5e-4, 3e-4)],
-    "grpo": [{"learning_rate": rate, "kl_coef": c} for c in (0.05, 0.15) for rate in (1.5e-4, 3e-4)],
-    "trpo": [{"target_kl": kl, "n_envs": n} for n in (32, 64) for kl in (0.01, 0.03)],
+    "grpo": [{"learning_rate": rate, "kl_coef": c} for rate, c in ((2e-4, 0.15), (4e-4, 0.15), (4e-4, 0.05))],
+    "rloo": [{"learning_rate": rate, "n_epochs": n} for rate, n in ((2e-4, 1), (4e-4, 1), (2e-4, 2))],
+    "reinforce": [{"learning_rate": rate, "n_envs": n} for rate, n in ((3e-4, 16), (6e-4, 16), (6e-4, 32))],
+    "a2c": [{"learning_rate": rate, "n_envs": n} for rate, n in ((3e-4, 16), (6e-4, 16), (6e-4, 32))],
+    "bestofn": [{"learning_rate": rate, "kl_coef": 0.01} for rate in (3e-4, 1e-3)],
+    "dpo": [{"learning_rate": rate, "beta": beta} for rate, beta in ((1.5e-4, 0.1), (3e-4, 0.1), (3e-4, 0.03))],
+    "trpo": [{"target_kl": kl, "cg_max_steps": 5, "sub_sampling_factor": 4} for kl in (0.01, 0.04)],
 }
 HALF = 0.5
 
@@ -69,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("what", choices=("search", "table"))
     parser.add_argument("--env", default="TextGen-Sentiment-v0", help="environment id")
     parser.add_argument("--algos", nargs="*", help="algorithms; all if none is given")
-    parser.add_argument("--tokens", type=int, help="of each training; search: 50,000, table: as the recipes say")
+    parser.add_argument("--tokens", type=int, help="of each training; search: 30,000, table: as the recipes say")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the table")
     parser.add_argument("--episodes", type=int, default=200, help="held-out prompts of an evaluation")
     parser.add_argument("--processes", type=int, default=2, help="trainings side by side")
@@ -85,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes to come
     search = options.what == "search"
     algos = options.algos or list(SEARCHED if search else ALGORITHMS)
-    tokens = options.tokens or (50_000 if search else None)
+    tokens = options.tokens or (30_000 if search else None)
     trials = [(algo, changes) for algo in algos for changes in (SEARCHED[algo] if search else [{}])]
     seeds = range(1 if search else options.seeds)
     jobs = [(algo, changes, seed) for seed in seeds for algo, changes in trials]

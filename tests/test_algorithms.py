@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 import torch
 from agent_fixtures import WORDS, tiny_gpt2, toy_algorithm, toy_vector
-from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback, StopTrainingOnRewardThreshold
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    CheckpointCallback,
+    EvalCallback,
+    StopTrainingOnRewardThreshold,
+)
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecMonitor
@@ -176,14 +181,13 @@ def test_a_training_that_was_killed_equals_bit_for_bit_the_one_that_was_not(case
         algorithm.save(tmp_path / "killed")
         return False
 
-    whole = everything(make(case, seed=4).learn(TOTAL))
-    step = (
-        32 if case in CASES else 6
-    )  # in the middle of the third or fourth rollout; those of the others are one step each
-    killed = make(case, seed=4).learn(TOTAL, callback=Call(step, save))
+    # in the third or fourth rollout; those of the others are one step each, and then longer
+    total, step = (TOTAL, 32) if case in CASES else (2 * TOTAL, 6)
+    whole = everything(make(case, seed=4).learn(total))
+    killed = make(case, seed=4).learn(total, callback=Call(step, save))
     resumed = type(killed).load(tmp_path / "killed", env=env_for(killed), device="cpu", **given_again(case))
-    assert 0 < resumed.num_timesteps < TOTAL - 100
-    resumed.learn(TOTAL - resumed.num_timesteps, reset_num_timesteps=False)
+    assert 0 < resumed.num_timesteps < total - 100
+    resumed.learn(total - resumed.num_timesteps, reset_num_timesteps=False)
     assert_equal(everything(resumed), whole)
 
 
@@ -202,6 +206,77 @@ def test_stored_log_probabilities_are_those_of_the_policy(case: str, decoding: s
     mask = sequences.action_mask
     torch.testing.assert_close(log_probs[mask], sequences.log_probs[mask], rtol=0, atol=1e-4)
     torch.testing.assert_close(entropies[mask], sequences.entropies[mask], rtol=0, atol=1e-4)
+
+
+def test_schedules_are_followed_saved_and_resumed(tmp_path: Path) -> None:
+    settings = {"kl_coef": "lin_0.2", "temperature": "lin_1.5_0.5", "learning_rate": "lin_1e-3"}
+    seen: list[tuple[float, float, float]] = []
+
+    def look(algorithm: Any) -> bool:
+        seen.append((algorithm._current_progress_remaining, algorithm.kl.coef, algorithm.decoding.temperature))
+        return True
+
+    def save(algorithm: Any) -> bool:
+        algorithm.save(tmp_path / "killed")
+        return False
+
+    whole = everything(toy_algorithm(PPO, batch_size=4, **settings).learn(600, callback=Each(look)))
+    for left, coef, temperature in seen:
+        assert coef == pytest.approx(0.2 * left)
+        assert temperature == pytest.approx(0.5 + left)
+    assert len(set(seen)) > 3
+    killed = toy_algorithm(PPO, batch_size=4, **settings).learn(600, callback=Call(40, save))
+    resumed = PPO.load(tmp_path / "killed", env=env_for(killed), device="cpu")
+    resumed.learn(600 - resumed.num_timesteps, reset_num_timesteps=False)
+    assert_equal(everything(resumed), whole)
+    collect(resumed)  # type: ignore[arg-type]
+    played_now = resumed.rollout_buffer.sequences
+    with torch.no_grad():
+        log_probs, _, _ = resumed.policy.evaluate_sequences(played_now, resumed.decoding.temperature)
+    torch.testing.assert_close(log_probs, played_now.log_probs, rtol=0, atol=1e-4)
+
+
+class Each(BaseCallback):
+    """Calls a function with the algorithm at every step."""
+
+    def __init__(self, look: Any) -> None:
+        super().__init__()
+        self.look = look
+
+    def _on_step(self) -> bool:
+        return bool(self.look(self.model))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": "lin_1.0"}, "Expected `temperature` to be a schedule that stays above 0"),
+        ({"temperature": "cos_1"}, "Expected `temperature` to be a number, a function, or a text such as"),
+        ({"kl_coef": "lin_a"}, "Expected `kl_coef` to be a number, a function, or a text such as"),
+        ({"learning_rate": "lin_1_2_3"}, "Expected `learning_rate` to be a number, a function"),
+        ({"kl_coef": "lin_0.1", "kl_target": 2.0}, "None where kl_coef is a schedule"),
+        ({"whiten_rewards": 1}, "Expected `whiten_rewards` to be True or False"),
+    ],
+)
+def test_bad_schedules(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        toy_algorithm(PPO, **settings)
+
+
+@pytest.mark.parametrize("cls", [PPO, RLOO])
+def test_with_whitened_rewards_their_scale_does_not_matter(cls: Any) -> None:
+    def times(factor: float) -> dict[str, torch.Tensor]:
+        def reward(prompts: list[str], completions: list[str], **_: Any) -> list[float]:
+            return [factor * len(set(c.split())) for c in completions]
+
+        kwargs = cls.needed_env_kwargs({**arguments_of(cls), "num_generations": 4})
+        env = toy_vector(8, reward=reward, **kwargs)
+        more = {"num_generations": 4} if cls is RLOO else {}
+        return state_of(toy_algorithm(cls, env, batch_size=4, kl_coef=0.0, whiten_rewards=True, **more).learn(200))
+
+    small, large = times(1.0), times(64.0)
+    for name, value in small.items():
+        torch.testing.assert_close(value, large[name], rtol=1e-3, atol=1e-5)
 
 
 LEARNED = 0.85  # of tokens are even; 0.52 at random

@@ -16,6 +16,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from textgym.core import TextGymError
 from textgym.prompts import FixedPrompts
+from textgym.rewards import Sentiment
 from textgym.tokenization import ASSETS
 from textgym_agents import PPO, Decoding
 from textgym_agents.algorithms.checkpoint import CheckpointError
@@ -577,3 +578,20 @@ def test_recorded_episodes_add_up(finished):
             )
             to_come = sum(t["reward"] - model.kl.coef * t["kl"] for t in tokens[k:])
             assert token["advantage"] == pytest.approx(to_come - token["value"], abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["reward", "loss"])
+def test_what_goes_wrong_names_the_last_good_checkpoint(tmp_path, model_folder, kind, monkeypatch):
+    def spoil(done):
+        if done > 120 and kind == "loss":
+            run.model.policy.value_head.weight.data.fill_(float("nan"))
+        elif done > 120:
+            monkeypatch.setattr(Sentiment, "__call__", lambda self, completions: np.full(len(completions), np.nan))
+
+    run = TrainingRun.new(tmp_path / "run", config(model_folder), Watcher(spoil))
+    with pytest.raises(
+        TextGymError, match=r"the last good checkpoint is .*tokens-\d+\.zip \(textgym train --resume "
+    ) as caught:
+        run.run()
+    assert ("minibatch 1 of pass 1" if kind == "loss" else "sentiment") in str(caught.value)
+    assert run.folder.checkpoints()

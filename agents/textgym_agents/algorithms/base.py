@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 
 from textgym.core import TextGymError, expected, number, whole_number
 from textgym_agents.algorithms.kl import KLController
+from textgym_agents.algorithms.options import as_schedule
 from textgym_agents.algorithms.saving import SavedAlgorithm, put_states
 from textgym_agents.models.adapters import without_adapters
 from textgym_agents.models.backbone import Backbone, backbone_of
@@ -85,11 +86,12 @@ class TextAlgorithm(SavedAlgorithm):
         max_grad_norm: float = 1.0,
         target_kl: float | None = None,
         micro_batch_tokens: int = 8192,
-        kl_coef: float = 0.05,
+        whiten_rewards: bool = False,
+        kl_coef: float | str | Schedule = 0.05,
         kl_target: float | None = None,
         kl_horizon: int = 2000,
         ref_model: str | PreTrainedModel | None = None,
-        temperature: float = 1.0,
+        temperature: float | str | Schedule = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
         rollout_backend: str = "transformers",
@@ -104,6 +106,8 @@ class TextAlgorithm(SavedAlgorithm):
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
+        learning_rate = as_schedule("learning_rate", learning_rate)
+        kl_coef, temperature = as_schedule("kl_coef", kl_coef), as_schedule("temperature", temperature)
         if not isinstance(policy, str) and not (inspect.isclass(policy) and issubclass(policy, LMPolicy)):
             raise TypeError(expected("policy", policy, "'CausalLMPolicy', 'Seq2SeqLMPolicy' or a subclass of LMPolicy"))
         if isinstance(policy, str) and policy not in self.policy_aliases:
@@ -144,9 +148,14 @@ class TextAlgorithm(SavedAlgorithm):
         self.batch_size, self.n_epochs, self.target_kl = batch_size, n_epochs, target_kl
         self.micro_batch_tokens = micro_batch_tokens
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
-        self.decoding = Decoding(temperature, top_k, top_p)
+        self.decoding = Decoding(self._first("temperature", temperature), top_k, top_p)
         self.kl_coef, self.kl_target, self.kl_horizon, self.ref_model = kl_coef, kl_target, kl_horizon, ref_model
-        self.kl = KLController(kl_coef, kl_target, kl_horizon)
+        self.kl = KLController(self._first("kl_coef", kl_coef), kl_target, kl_horizon)
+        if callable(kl_coef) and kl_target is not None:
+            raise ValueError(expected("kl_target", kl_target, "None where kl_coef is a schedule"))
+        if not isinstance(whiten_rewards, bool):
+            raise ValueError(expected("whiten_rewards", whiten_rewards, "True or False"))
+        self.whiten_rewards = whiten_rewards
         if env_kwargs is not None and not isinstance(env_kwargs, dict):
             raise TypeError(expected("env_kwargs", env_kwargs, "a dict of arguments of the environment, or None"))
         if isinstance(env, str):
@@ -181,9 +190,19 @@ class TextAlgorithm(SavedAlgorithm):
         )
         self.limits: Limits | None = None if self.env is None else _limits_of(self.env)
         self._rollout_start: dict[str, Any] | None = None
+        self._where = "the rollout"  # what is being learned from, for messages
         self._env_states: list[dict[str, Any]] | None = None  # to be put back when a loaded training goes on
         if _init_setup_model:
             self._setup_model()
+
+    @staticmethod
+    def _first(name: str, value: Any) -> Any:
+        """What a number or a schedule is at the beginning; the end of a schedule is looked at too."""
+        if not callable(value):
+            return value
+        last = value(0.0)
+        number(name, last, 0, math.inf, above=name == "temperature", wanted="a schedule that stays above 0")
+        return value(1.0)
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -228,7 +247,7 @@ class TextAlgorithm(SavedAlgorithm):
         if self.env is not None:
             self._check_env(self.env)
         self.reference = None
-        if self.kl_coef > 0:
+        if self.kl.coef > 0:
             given = None if self.ref_model is None else load_model(self.ref_model, self.policy.encoder_decoder)
             self._hold_to(self._present_model() if given is None or given is self.policy.model else given)
 
@@ -284,7 +303,7 @@ class TextAlgorithm(SavedAlgorithm):
         ``deterministic=True`` is greedy decoding; ``num_beams`` above 1 is beam search.
         """
         decoding = Decoding(
-            self.temperature if temperature is None else temperature,
+            self.decoding.temperature if temperature is None else temperature,
             self.top_k if top_k is None else top_k,
             self.top_p if top_p is None else top_p,
         )
@@ -373,8 +392,16 @@ class TextAlgorithm(SavedAlgorithm):
             self._env_states = None
         self.policy.set_training_mode(False)
         self._rollout_start = self._progress()
+        self._follow_schedules()
         rollout_buffer.reset()
         callback.on_rollout_start()
+
+    def _follow_schedules(self) -> None:
+        """Sets the temperature and the weight of the penalty, where they are schedules, to what they are now."""
+        if callable(self.temperature):
+            self.writer.decoding = self.decoding = Decoding(self._now(self.temperature), self.top_k, self.top_p)
+        if callable(self.kl_coef):
+            self.kl.coef = self._now(self.kl_coef)
 
     def _episodes(self, env: VecEnv, on_step: OnStep) -> Sequences | None:
         """Episodes to learn from, one of every environment as the policy plays it; ``None`` if ``on_step`` stopped it."""
@@ -392,6 +419,11 @@ class TextAlgorithm(SavedAlgorithm):
             self.logger.record("rollout/kl", kl)
             self.logger.record("train/kl_coef", self.kl.coef)
             self.kl.update(kl, len(sequences))
+        if callable(self.temperature):
+            self.logger.record("rollout/temperature", self.decoding.temperature)
+        if self.whiten_rewards:
+            spread = (sequences.rewards - penalty)[sequences.action_mask].std(unbiased=False) + 1e-8
+            sequences, penalty = sequences.with_(rewards=sequences.rewards / spread), penalty / spread
         buffer.sequences = self._with_advantages(sequences, penalty)
 
     def _with_advantages(self, sequences: Sequences, penalty: torch.Tensor) -> Sequences:
@@ -430,8 +462,9 @@ class TextAlgorithm(SavedAlgorithm):
         shuffler = torch.Generator().manual_seed(self._new_seed())
         logged: dict[str, list[float]] = defaultdict(list)
         stop = False
-        for _ in range(self.n_epochs):
-            for batch in self._batches(shuffler):
+        for epoch in range(self.n_epochs):
+            for number_of_batch, batch in enumerate(self._batches(shuffler), start=1):
+                self._where = f"minibatch {number_of_batch} of pass {epoch + 1}"
                 numbers = self._accumulate(self._prepared(batch))
                 for name, number_ in numbers.items():
                     logged[name].append(number_)
@@ -473,7 +506,8 @@ class TextAlgorithm(SavedAlgorithm):
             loss, found = self._loss(part.to(self.device))
             if not torch.isfinite(loss):
                 raise TrainingError(
-                    f"The loss became {loss.item()} at {self.num_timesteps} timesteps (update {self._n_updates}); "
+                    f"The loss became {loss.item()} at {self.num_timesteps} timesteps, in {self._where} (update "
+                    f"{self._n_updates}), on {len(part)} episodes such as the tokens {part.episodes()[0].tokens[:12]}; "
                     "the weights are those from before it. Try a lower learning_rate or max_grad_norm"
                 )
             (weight * loss).backward()
@@ -486,8 +520,8 @@ class TextAlgorithm(SavedAlgorithm):
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm, foreach=True)
         if not torch.isfinite(norm):
             raise TrainingError(
-                f"The gradient became {norm.item()} at {self.num_timesteps} timesteps (update {self._n_updates}); "
-                "the weights are those from before it. Try a lower learning_rate"
+                f"The gradient became {norm.item()} at {self.num_timesteps} timesteps, in {self._where} (update "
+                f"{self._n_updates}); the weights are those from before it. Try a lower learning_rate"
             )
         self.policy.optimizer.step()
 

@@ -188,7 +188,7 @@ class DQN(ValueBasedAlgorithm):
     def _loss(self, part: Sequences) -> tuple[Tensor, dict[str, float]]:
         mask, backbone = part.action_mask, self.policy.backbone
         hidden, tokens = chosen_in(part, backbone)
-        log_probs = self._ratio_parts(backbone, hidden, tokens, part)
+        log_probs = self._scores_of(backbone, hidden, tokens, part)
         advantages = self.kl.coef * (log_probs - part.ref_log_probs[mask])
         share = min(
             1.0, self.kl.coef
@@ -235,8 +235,8 @@ class DQN(ValueBasedAlgorithm):
         chooser, states = (self.policy.backbone, hidden) if self.backup == "double" else (self._target_backbone, theirs)
         best = best_tokens(states, chooser.head, part.support())
         reference = self._reference_backbone
-        ref_log_probs = self._ratio_parts(reference, chosen_in(part, reference)[0], best, part)
-        return self.kl.coef * (self._ratio_parts(self._target_backbone, theirs, best, part) - ref_log_probs)
+        ref_log_probs = self._scores_of(reference, chosen_in(part, reference)[0], best, part)
+        return self.kl.coef * (self._scores_of(self._target_backbone, theirs, best, part) - ref_log_probs)
 
-    def _ratio_parts(self, backbone: Backbone, hidden: Tensor, tokens: Tensor, part: Sequences) -> Tensor:
+    def _scores_of(self, backbone: Backbone, hidden: Tensor, tokens: Tensor, part: Sequences) -> Tensor:
         return token_scores(hidden, backbone.head, tokens, part.support(), self.decoding.temperature)[0]

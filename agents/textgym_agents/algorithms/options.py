@@ -7,9 +7,11 @@ import math
 from typing import Any, TypedDict
 
 import torch
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.utils import LinearSchedule
 from transformers import PreTrainedModel
 
-from textgym.core import number
+from textgym.core import expected, number
 
 
 class AlgorithmOptions(TypedDict, total=False):
@@ -23,11 +25,14 @@ class AlgorithmOptions(TypedDict, total=False):
         micro_batch_tokens: * Most tokens, padding included, that one forward and backward pass reads. A larger minibatch is
             read in several passes, whose gradients add up to the same (gradient accumulation). Lower it where memory is
             short.
+        whiten_rewards: * Divide rewards, penalty included, by their standard deviation over the tokens of a rollout, as TRL
+            does; default ``False``. Scales of rewards then no longer matter.
         kl_target: * Wanted KL in nats an episode: the coefficient adapts to it; ``None``, the default, keeps it fixed.
         kl_horizon: * Episodes over which it adapts.
         ref_model: * The reference: a model, ``"bundled"``, a folder or a Hub id; ``None``: the policy's model as it is now
             (with LoRA, the model without its adapters, which takes no memory).
-        temperature: * Of sampling in rollouts, default 1.
+        temperature: * Of sampling in rollouts, default 1. May be a schedule, as ``kl_coef`` and ``learning_rate`` may: a
+            function of the progress that remains (1 to 0), or ``"lin_1.0_0.7"``, linear from 1 to 0.7, or ``"lin_0.05"``, to 0.
         top_k: * Sample among the ``k`` most likely tokens; 0, the default, for all.
         top_p: * Nucleus sampling; 1, the default, for all.
         rollout_backend: * Who writes the tokens of a rollout: ``"transformers"``, the policy itself; or ``"vllm"``, whose
@@ -47,10 +52,11 @@ class AlgorithmOptions(TypedDict, total=False):
     ent_coef: float
     max_grad_norm: float
     micro_batch_tokens: int
+    whiten_rewards: bool
     kl_target: float | None
     kl_horizon: int
     ref_model: str | PreTrainedModel | None
-    temperature: float
+    temperature: float | str | Schedule
     top_k: int
     top_p: float
     rollout_backend: str
@@ -86,3 +92,21 @@ def check_positive(name: str, value: Any, optional: bool = False) -> None:
     """Raises an error unless ``value`` is a number above 0, a schedule or, if ``optional``, ``None``."""
     if not callable(value) and not (optional and value is None):
         number(name, value, 0, math.inf, above=True, wanted="above 0, or None for none" if optional else "above 0")
+
+
+def as_schedule(name: str, value: Any) -> Any:
+    """``"lin_START"`` (to 0) and ``"lin_START_END"`` as SB3's linear schedules, which a file can hold; others as they are.
+
+    Raises:
+        ValueError: Another text.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        kind, start, *end = value.split("_")
+        numbers = [float(x) for x in (start, *end)]
+    except ValueError:
+        kind, numbers = "", []
+    if kind != "lin" or len(numbers) > 2 or not all(map(math.isfinite, numbers)):
+        raise ValueError(expected(name, value, "a number, a function, or a text such as 'lin_0.1' or 'lin_1.0_0.7'"))
+    return LinearSchedule(numbers[0], numbers[1] if len(numbers) == 2 else 0.0, 1.0)

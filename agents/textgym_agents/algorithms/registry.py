@@ -119,7 +119,9 @@ def _check_kind(name: str, value: Any, default: Any) -> None:
     elif isinstance(default, int):
         wanted = None if number and isinstance(value, int) else "a whole number"
     elif isinstance(default, float):
-        wanted = None if number else "a number"
+        wanted = (
+            None if number or (isinstance(value, str) and value.startswith("lin_")) else "a number, or 'lin_START_END'"
+        )
     elif isinstance(default, str):
         wanted = None if isinstance(value, str) else "a text"
     elif name.endswith("_kwargs"):

@@ -61,6 +61,9 @@ class SavedAlgorithm(OnPolicyAlgorithm):
     def _hold_to(self, reference: PreTrainedModel) -> None:
         raise NotImplementedError
 
+    def _follow_schedules(self) -> None:
+        raise NotImplementedError
+
     def _present_model(self) -> PreTrainedModel:
         raise NotImplementedError
 
@@ -214,6 +217,7 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         self.ep_success_buffer = deque(progress["ep_successes"], maxlen=self._stats_window_size)
         if "kl_coef" not in given:
             self.kl.coef = progress["kl_coef"]
+        self._follow_schedules()
         if "seed" not in given:
             self._env_states = progress["env_states"]
             if len(random["rollouts"]) == len(self.generator.get_state()):  # those of a GPU do not fit a CPU

@@ -11,18 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from textgym.core import TextGymError, expected, number, whole_number
+from textgym.core import expected, number, whole_number
 from textgym.rewards._transformers import ScoringModel
+from textgym_agents.algorithms.base import TrainingError
 from textgym_agents.reward_models.batches import Group, Judgements, Objective, epoch_of, loss_of
 
 Progress = Callable[[int, float, float], None]
 """Called after every step with its number, the share of the training that is done, in (0, 1], and the loss."""
 Validate = Callable[[], tuple[dict[str, float], float]]
 """Numbers to note, and the one of which the best epoch has most."""
-
-
-class TrainingError(TextGymError, RuntimeError):
-    """The loss is not a finite number any more."""
 
 
 @dataclass(frozen=True)

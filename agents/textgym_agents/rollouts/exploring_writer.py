@@ -26,7 +26,7 @@ class ExploringWriter(PolicyWriter):
         self._rate = rate
 
     def _narrow(self, logits: Tensor) -> bool:
-        rate, temperature = self._rate(), self._decoding.temperature
+        rate, temperature = self._rate(), self.decoding.temperature
         if rate > 0:
             allowed = torch.isfinite(logits)
             mixture = (1 - rate) * (logits / temperature).softmax(-1) + rate * allowed / allowed.sum(-1, keepdim=True)

@@ -51,7 +51,7 @@ class VLLMWriter(RolloutWriter):
         if decoding.narrows:
             wanted = "top_k=0 and top_p=1 with rollout_backend='vllm': it does not tell which tokens they leave"
             raise ValueError(expected("decoding", decoding, wanted))
-        self._policy, self._decoding, self._generator, self._options = policy, decoding, generator, options
+        self._policy, self.decoding, self._generator, self._options = policy, decoding, generator, options
         self._engine: Any = None
 
     def check(self, env: VecEnv) -> None:
@@ -81,7 +81,7 @@ class VLLMWriter(RolloutWriter):
         allowed = sorted(set(range(limits.vocab_size)) - set(limits.forbidden))
         asked = [
             SamplingParams(
-                temperature=self._decoding.temperature,
+                temperature=self.decoding.temperature,
                 max_tokens=limits.max_new_tokens,
                 min_tokens=limits.min_new_tokens,
                 stop_token_ids=[limits.eos_token_id],
@@ -121,7 +121,7 @@ class VLLMWriter(RolloutWriter):
         values, entropies = sequences.values.clone(), sequences.entropies.clone()
         for rows in sequences.passes(TOKENS_AT_ONCE):
             part = sequences.select(rows).to(self._policy.device)
-            _, valued, spread = self._policy.evaluate_sequences(part, self._decoding.temperature, entropies=True)
+            _, valued, spread = self._policy.evaluate_sequences(part, self.decoding.temperature, entropies=True)
             columns = slice(values.shape[1] - valued.shape[1], None)
             values[rows, columns], entropies[rows, columns] = valued.cpu(), spread.cpu()
         return sequences.with_(values=values, entropies=entropies)

@@ -24,9 +24,11 @@ class RolloutWriter(ABC):
 
     Attributes:
         slots: ``(rows,)`` int64: the slots that still run, in the order of all arrays that go in and out.
+        decoding: How tokens are drawn; may be set between rollouts.
     """
 
     slots: np.ndarray
+    decoding: Decoding
 
     def check(self, env: VecEnv) -> None:  # noqa: B027
         """Looks at the environments before any rollout.
@@ -89,7 +91,7 @@ class PolicyWriter(RolloutWriter):
 
     def __init__(self, policy: LMPolicy, decoding: Decoding, generator: torch.Generator) -> None:
         """Args: policy: Chooses. decoding: How tokens are drawn. generator: Source of randomness, on the policy's device."""
-        self._policy, self._decoding, self._generator = policy, decoding, generator
+        self._policy, self.decoding, self._generator = policy, decoding, generator
 
     def check(self, env: VecEnv) -> None:
         """See :meth:`RolloutWriter.check`."""
@@ -133,7 +135,7 @@ class PolicyWriter(RolloutWriter):
         narrowed = self._narrow(logits)
         # one random number a slot, whether or not it still runs
         uniforms = torch.rand(self._n, generator=self._generator, device=device)[self._rows]
-        drawn = sample(logits, self._decoding, uniforms)
+        drawn = sample(logits, self.decoding, uniforms)
         supports = None
         if drawn.support is not None or masks is not None or narrowed:
             supports = pack_bits(torch.isfinite(logits) if drawn.support is None else drawn.support)

@@ -16,6 +16,7 @@ import gymnasium as gym
 from stable_baselines3.common.logger import KVWriter, Logger
 from transformers import PreTrainedModel
 
+from textgym.core import TextGymError
 from textgym.envs.episodes import Setting
 from textgym.prompts import FixedPrompts
 from textgym_agents.algorithms.base import TextAlgorithm
@@ -238,6 +239,12 @@ class TrainingRun:
         try:
             model.learn(config.total_timesteps - started, callback=callback, reset_num_timesteps=started == 0)
             callback.save()
+        except TextGymError as error:
+            last = self.folder.checkpoints()
+            hint = f"textgym train --resume {self.folder.path}"
+            where = f"the last good checkpoint is {last[-1][1]} ({hint})" if last else "there is no checkpoint yet"
+            error.args = (f"{error}; {where}",)
+            raise
         finally:
             signals.patient = False
             logger.close()
