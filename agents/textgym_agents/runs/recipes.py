@@ -64,13 +64,13 @@ RECIPES: tuple[Recipe, ...] = (
             ),
         )
     ),
-    # Not tuned on any bundled task yet.
+    # One update a rollout: small rollouts and large steps.
     *(
         row
         for algo in ("a2c", "reinforce")
         for row in (
             Recipe(algo=algo, hyperparameters={"learning_rate": 1e-5, "kl_coef": 0.05}),
-            Recipe(algo=algo, model="bundled", hyperparameters={"learning_rate": 3e-4, "n_envs": 32, "kl_coef": 0.035}),
+            Recipe(algo=algo, model="bundled", hyperparameters={"learning_rate": 6e-4, "n_envs": 16, "kl_coef": 0.035}),
         )
     ),
     Recipe(algo="dqn", hyperparameters={"learning_rate": 1e-5, "buffer_size": 32, "batch_size": 16, "kl_coef": 0.05}),
@@ -112,13 +112,13 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(
         algo="rloo",
         model="bundled",
-        hyperparameters={"learning_rate": 2e-4, "n_envs": 64, "batch_size": 16, "kl_coef": 0.035},
+        hyperparameters={"learning_rate": 4e-4, "n_envs": 64, "batch_size": 16, "kl_coef": 0.035},
     ),
     # its penalty is a mean over tokens, not a sum over an episode's, and so has to weigh more
     Recipe(
         algo="grpo",
         model="bundled",
-        hyperparameters={"learning_rate": 2e-4, "n_envs": 64, "batch_size": 16, "kl_coef": 0.15},
+        hyperparameters={"learning_rate": 4e-4, "n_envs": 64, "batch_size": 16, "kl_coef": 0.15},
     ),
     *(
         Recipe(env_id=f"TextGen-{task}-v0", model="bundled", total_timesteps=tokens)
