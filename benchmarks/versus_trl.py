@@ -97,7 +97,7 @@ def train(job: Job, settings: Settings, folder: Path, trl: peers.Peers | None) -
     return told
 
 
-def evaluated(model: str | Path, env_id: str, episodes: int) -> dict[str, Any]:
+def evaluated(model: str | Path, settings: Settings, episodes: int) -> dict[str, Any]:
     """What a model writes after held-out prompts: the same prompts and draws for every model."""
     from gymnasium import spaces
 
@@ -105,10 +105,11 @@ def evaluated(model: str | Path, env_id: str, episodes: int) -> dict[str, Any]:
     from textgym_agents.policies import CausalLMPolicy
     from textgym_agents.runs.evaluation import evaluate, setting_of
 
-    setting = setting_of(env_id)
+    limit = {"max_new_tokens": settings["max_new_tokens"]}
+    setting = setting_of(settings["env"], **limit)
     actions = spaces.Discrete(setting.tokenizer.vocab_size)
     policy = CausalLMPolicy(setting.observation_space(), actions, lambda _: 0.0, model=model)
-    return evaluate(policy, env_id, episodes, reference=load_model("bundled")).to_json()
+    return evaluate(policy, settings["env"], episodes, reference=load_model("bundled"), **limit).to_json()
 
 
 def done(job: Job, settings: Settings, episodes: int, out: Path, trl: peers.Peers | None) -> Run:
@@ -126,7 +127,7 @@ def done(job: Job, settings: Settings, episodes: int, out: Path, trl: peers.Peer
         "algorithm": job.algorithm,
         "seed": job.seed,
         **told,
-        "evaluation": evaluated(folder / "model", settings["env"], episodes),
+        "evaluation": evaluated(folder / "model", settings, episodes),
     }
     file.write_text(json.dumps(run), encoding="utf-8")
     return run
@@ -202,7 +203,7 @@ def main(given: Sequence[str] | None = None, say: Callable[[str], None] = lambda
     import torch
 
     torch.set_num_threads(COMMON["threads"])
-    base, runs = evaluated("bundled", COMMON["env"], args.episodes), []
+    base, runs = evaluated("bundled", COMMON, args.episodes), []
     say(f"untrained: reward {base['reward'][0]:.3f}")
     words = ["python benchmarks/versus_trl.py", f"--seeds {args.seeds}", f"--tokens {args.tokens}"]
     for job in jobs:

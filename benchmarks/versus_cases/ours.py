@@ -45,6 +45,7 @@ def algorithm(asked: dict[str, Any]) -> Any:
         "CausalLMPolicy",
         asked["env"],
         n_envs=asked["episodes"],
+        env_kwargs={"max_new_tokens": asked["max_new_tokens"]},
         batch_size=asked["minibatch"],
         n_epochs=asked["epochs"],
         max_grad_norm=math.inf if asked["max_grad_norm"] is None else asked["max_grad_norm"],

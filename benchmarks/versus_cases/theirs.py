@@ -231,7 +231,8 @@ def main() -> None:
     torch.set_num_threads(asked["threads"])
     logging.set_verbosity_error()
     folder = Path(asked["folder"])
-    setting = gym.make(asked["env"], disable_env_checker=True).unwrapped.setting  # type: ignore[attr-defined]
+    env = gym.make(asked["env"], disable_env_checker=True, max_new_tokens=asked["max_new_tokens"])
+    setting = env.unwrapped.setting  # type: ignore[attr-defined]
     rng = np.random.default_rng(asked["seed"])
     examples = [setting.prompts.draw(rng) for _ in range(PROMPTS)]
     judge, tokenizer = Judge(setting, examples), AutoTokenizer.from_pretrained(ASSETS)
