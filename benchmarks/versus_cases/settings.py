@@ -2,8 +2,8 @@
 
 `episodes` a rollout are read in minibatches of `minibatch` episodes, `epochs` times; `group` is how many of them share a
 prompt. PPO has a single minibatch, because TRL whitens advantages over a rollout and textgym over a minibatch: so they are
-the same. TRL's PPO does not clip gradients, so nor does ours (`max_grad_norm` is null). Completions are shorter than the task's 52 tokens, so that few tokens
-are many episodes.
+the same. TRL's PPO does not clip gradients, so nor does ours (`max_grad_norm` is null). Completions have at most 24 tokens, not
+the task's 52, so that few tokens are many episodes.
 """
 
 from __future__ import annotations
