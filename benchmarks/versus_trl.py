@@ -65,8 +65,8 @@ class Job:
         return out / f"{self.algorithm}-{self.side.lower().replace(' ', '-')}-{self.seed}"
 
 
-def train(job: Job, settings: Settings, folder: Path, trl: peers.Peers | None) -> Run:
-    """One training in a process of its own; it leaves the model in the folder.
+def work(job: Job, settings: Settings, folder: Path, trl: peers.Peers | None) -> None:
+    """A side at work in a process of its own, which leaves what it found in the folder.
 
     Raises:
         RuntimeError: The process failed; the message has the end of its standard error.
@@ -93,8 +93,25 @@ def train(job: Job, settings: Settings, folder: Path, trl: peers.Peers | None) -
     if found.returncode:
         last = "\n".join(found.stderr.strip().splitlines()[-8:])
         raise RuntimeError(f"{job} ended with exit status {found.returncode}; the end of its standard error:\n{last}")
+
+
+def train(job: Job, settings: Settings, folder: Path, trl: peers.Peers | None) -> Run:
+    """One training; it leaves the model in the folder."""
+    work(job, settings, folder, trl)
     told: Run = json.loads((folder / "told.json").read_text(encoding="utf-8"))
     return told
+
+
+def probed(out: Path, trl: peers.Peers) -> dict[str, float]:
+    """Loss and gradient of both GRPOs on the same rollout; see `versus_cases.probe`."""
+    from versus_cases.ours import algorithm
+    from versus_cases.probe import apart
+
+    job, folder = Job(TRL, "grpo", 0), out / "probe"
+    settings = job.settings({"probe": True})
+    if not (folder / "probe.pt").exists():
+        work(job, settings, folder, trl)
+    return apart(folder / "probe.pt", algorithm(settings), settings)
 
 
 def evaluated(model: str | Path, settings: Settings, episodes: int) -> dict[str, Any]:
@@ -147,7 +164,7 @@ def rows_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
     ]
 
 
-def summary(runs: Sequence[Run], base: dict[str, Any], command: str) -> dict[str, Any]:
+def summary(runs: Sequence[Run], base: dict[str, Any], probe: dict[str, float] | None, command: str) -> dict[str, Any]:
     """Everything that was measured."""
     rows = rows_of(runs)
     facts = {f"{run['algorithm']}, {run['side']}": run["facts"] for run in runs}
@@ -155,6 +172,7 @@ def summary(runs: Sequence[Run], base: dict[str, Any], command: str) -> dict[str
         "benchmark": "versus_trl",
         "how": __doc__,
         "untrained": base,
+        "same_rollout": probe,
         "rows": rows,
         "table": table(rows),
         "differences": DIFFERENCES,
@@ -205,6 +223,12 @@ def main(given: Sequence[str] | None = None, say: Callable[[str], None] = lambda
     torch.set_num_threads(COMMON["threads"])
     base, runs = evaluated("bundled", COMMON, args.episodes), []
     say(f"untrained: reward {base['reward'][0]:.3f}")
+    probe = probed(args.out, trl) if trl and "grpo" in args.algorithms else None
+    if probe:
+        told = (
+            f"losses {probe['loss_difference']:.0e} apart, gradients {probe['gradient_difference']:.0e} of their norm"
+        )
+        say(f"GRPO on the same rollout: {told}")
     words = ["python benchmarks/versus_trl.py", f"--seeds {args.seeds}", f"--tokens {args.tokens}"]
     for job in jobs:
         run = done(job, job.settings({"tokens": args.tokens}), args.episodes, args.out, trl)
@@ -215,7 +239,7 @@ def main(given: Sequence[str] | None = None, say: Callable[[str], None] = lambda
             f"{run['tokens']:,} tokens  {run['seconds']:.0f} s"
         )
         if args.json:  # after every run, so that a command that is broken off leaves what it has
-            text = json.dumps(summary(runs, base, " ".join(words)), indent=1)
+            text = json.dumps(summary(runs, base, probe, " ".join(words)), indent=1)
             args.json.write_text(text + "\n", encoding="utf-8")
     rows = rows_of(runs)
     if rows:

@@ -165,6 +165,23 @@ def grpo(asked: dict[str, Any], setting: Setting, examples: Sequence[Example], j
     return trainer
 
 
+def save_probe(trainer: Any, file: Path) -> None:
+    """One rollout of GRPO's and, with weights that have moved since, its loss and gradient; for `probe.apart`."""
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    batch = trainer._generate_and_score_completions(next(iter(trainer.get_train_dataloader())))
+    with torch.no_grad():  # or all ratios would be 1
+        for weight in trainer.model.parameters():
+            weight += 0.01 * torch.randn_like(weight)
+    loss = trainer._compute_loss(trainer.model, batch)
+    loss.backward()
+    names = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
+    known = {name: batch[name] for name in (*names, "old_per_token_logps", "ref_per_token_logps", "advantages")}
+    weights = {name: weight.detach() for name, weight in trainer.model.named_parameters()}
+    gradients = {name: weight.grad for name, weight in trainer.model.named_parameters()}
+    torch.save({**known, "weights": weights, "gradients": gradients, "loss": loss.item()}, file)
+
+
 class TextReward(nn.Module):
     """Stands where PPO expects a reward model."""
 
@@ -240,6 +257,9 @@ def main() -> None:
     if tokenizer(texts)["input_ids"] != setting.encode_prompts(examples):
         raise RuntimeError("Expected both tokenizers to read prompts alike")
     trainer = {"grpo": grpo, "ppo": ppo}[asked["algorithm"]](asked, setting, examples, judge, tokenizer)
+    if asked.get("probe"):
+        save_probe(trainer, folder / "probe.pt")
+        return
     policy = trainer.policy_model if asked["algorithm"] == "ppo" else trainer.model
     start = time.perf_counter()
     with contextlib.suppress(BudgetSpent):
