@@ -12,8 +12,10 @@ TRL lives in an environment of its own, which needs textgym without its agents, 
 (A torch that is not pinned may be another build, with gigabytes of CUDA.) Every run, of a side, an algorithm and a seed, is a
 process that trains and saves the model; this process then lets all models, whoever trained them, continue the same held-out
 prompts, sampling at temperature 1. What is compared are those rewards: the difference of the sides' means, with a 95%
-interval from the spread over seeds. Runs that are already in the folder, with the same settings, are not repeated. The times
-are by-products: the sides take turns, but nothing waits for a quiet machine.
+interval from the spread over seeds. Besides, and without any chance in it: GRPO's loss and gradient on the same rollout.
+
+Runs that are already in the folder, with the same settings, are not repeated. The times are by-products: the sides take
+turns, but nothing waits for a quiet machine.
 """
 
 from __future__ import annotations
@@ -109,8 +111,7 @@ def probed(out: Path, trl: peers.Peers) -> dict[str, float]:
 
     job, folder = Job(TRL, "grpo", 0), out / "probe"
     settings = job.settings({"probe": True})
-    if not (folder / "probe.pt").exists():
-        work(job, settings, folder, trl)
+    work(job, settings, folder, trl)
     return apart(folder / "probe.pt", algorithm(settings), settings)
 
 
@@ -225,11 +226,9 @@ def main(given: Sequence[str] | None = None, say: Callable[[str], None] = lambda
     say(f"untrained: reward {base['reward'][0]:.3f}")
     probe = probed(args.out, trl) if trl and "grpo" in args.algorithms else None
     if probe:
-        told = (
-            f"losses {probe['loss_difference']:.0e} apart, gradients {probe['gradient_difference']:.0e} of their norm"
-        )
-        say(f"GRPO on the same rollout: {told}")
-    words = ["python benchmarks/versus_trl.py", f"--seeds {args.seeds}", f"--tokens {args.tokens}"]
+        losses, gradients = probe["loss_difference"], probe["gradient_difference"]
+        say(f"GRPO on the same rollout: losses {losses:.0e} apart, gradients {gradients:.0e} of their norm")
+    words = ["python benchmarks/versus_trl.py --trl-python PYTHON", f"--seeds {args.seeds}", f"--tokens {args.tokens}"]
     for job in jobs:
         run = done(job, job.settings({"tokens": args.tokens}), args.episodes, args.out, trl)
         runs.append(run)

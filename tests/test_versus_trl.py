@@ -75,6 +75,7 @@ def test_what_was_recorded_follows_from_its_runs():
     for run in found["runs"]:  # the same budget for all, up to the last rollout
         settings = run["settings"]
         assert 0 <= run["tokens"] - settings["tokens"] < settings["episodes"] * settings["max_new_tokens"]
+    assert found["same_rollout"]["gradient_difference"] < 1e-4
 
 
 @pytest.mark.slow
@@ -91,17 +92,29 @@ def test_our_side_trains_and_is_evaluated_once(algorithm, tmp_path, monkeypatch)
         versus_trl.done(job, job.settings({**small, "tokens": 200}), 4, tmp_path, None)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("side", [versus_trl.TRL, versus_trl.AS_IS])
-@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
-def test_trls_side_trains_and_is_evaluated(algorithm, side, tmp_path):
+@pytest.fixture
+def trl() -> peers.Peers:
     python = os.environ.get("TEXTGYM_TRL_PYTHON")
     if not python:
         pytest.skip("TRL lives in an environment of its own: name its Python in TEXTGYM_TRL_PYTHON")
+    return peers.at(Path(python))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [versus_trl.TRL, versus_trl.AS_IS])
+@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
+def test_trls_side_trains_and_is_evaluated(algorithm, side, tmp_path, trl):
     small = SMALL | ({"group": 2} if "group" in ALGORITHMS[algorithm] else {})
     job = versus_trl.Job(side, algorithm, 0)
-    run = versus_trl.done(job, job.settings(small), 4, tmp_path, peers.at(Path(python)))
+    run = versus_trl.done(job, job.settings(small), 4, tmp_path, trl)
     assert run["tokens"] >= 100 and run["evaluation"]["episodes"] == 4
+
+
+@pytest.mark.slow
+def test_grpo_makes_the_same_of_the_same_rollout(tmp_path, trl):
+    found = versus_trl.probed(tmp_path, trl)
+    assert found["clip_fraction"] > 0.01 and found["ref_kl"] > 0.001  # the weights have moved
+    assert found["loss_difference"] < 1e-5 and found["gradient_difference"] < 1e-4
 
 
 def test_without_trl_it_says_so(tmp_path, monkeypatch):
