@@ -56,7 +56,7 @@ def compared(algorithm: str, ours: Sequence[Run], theirs: Sequence[Run], peer: s
             "seconds_median": statistics.median(run["seconds"] for run in runs),
         }
 
-    row = {"algorithm": algorithm, "peer": peer, "ours": side(ours), "theirs": side(theirs)}
+    row: dict[str, Any] = {"algorithm": algorithm, "peer": peer, "ours": side(ours), "theirs": side(theirs)}
     row["time_ratio"] = row["theirs"]["seconds_median"] / row["ours"]["seconds_median"]
     if min(len(ours), len(theirs)) >= 2:
         for key in ("reward", "kl"):
