@@ -1,7 +1,7 @@
 """Writes what the documentation takes from elsewhere: ``python docs/generate.py``.
 
-The environments' pages and their gallery come from the tasks' docstrings and the benchmarks' results, the table of ratios from
-the latter.
+The environments' pages and their gallery come from the tasks' docstrings and the benchmarks' results, the tables on
+performance from the latter.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def pages() -> dict[str, str]:
 
 
 def performance() -> str:
-    """The page on performance, with the table of the present results."""
+    """The page on performance, with the tables of the present results."""
     result = measured("compare")
     lines = [
         "| comparison | ours | the other side | ratio, median (lowest to highest) | target |",
@@ -121,7 +121,7 @@ def performance() -> str:
     )
     table = "\n".join(lines)
     page = (DOCS / "performance.md").read_text(encoding="utf-8")
-    return _filled(page, "ratios", table)
+    return _filled(_filled(page, "ratios", table), "rewards reached", measured("versus_trl")["table"])
 
 
 def rewards() -> str:
