@@ -33,7 +33,10 @@ SEARCHED: dict[str, list[dict[str, Any]]] = {
     "reinforce": [{"learning_rate": rate, "n_envs": n} for rate, n in ((3e-4, 16), (6e-4, 16), (6e-4, 32))],
     "a2c": [{"learning_rate": rate, "n_envs": n} for rate, n in ((3e-4, 16), (6e-4, 16), (6e-4, 32))],
     "bestofn": [{"learning_rate": rate, "kl_coef": 0.01} for rate in (3e-4, 1e-3)],
-    "dpo": [{"learning_rate": rate, "beta": beta} for rate, beta in ((1.5e-4, 0.1), (3e-4, 0.1), (3e-4, 0.03))],
+    "dpo": [
+        *({"learning_rate": rate, "beta": beta} for rate, beta in ((1.5e-4, 0.1), (3e-4, 0.1), (3e-4, 0.03))),
+        *({"learning_rate": 6e-4, "n_envs": 16, "beta": beta} for beta in (0.1, 0.03)),
+    ],
     "trpo": [{"target_kl": kl, "cg_max_steps": 5, "sub_sampling_factor": 4} for kl in (0.01, 0.04)],
 }
 HALF = 0.5

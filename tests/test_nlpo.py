@@ -110,3 +110,27 @@ def test_the_age_of_the_mask_is_logged() -> None:
 def test_bad_input(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         toy_algorithm(NLPO, **settings)
+
+
+def test_the_mask_loss_is_minus_the_log_of_the_probability_inside_and_keeps_it_there() -> None:
+    algorithm = toy_algorithm(NLPO, mask_top_p=0.6, mask_update_interval=100, mask_loss_coef=0.5)
+    sequences = collected(algorithm)
+    _, numbers = algorithm._loss(sequences)
+    inside = nuclei(algorithm, algorithm.mask_model)
+    masses = []
+    for episode, kept in zip(sequences.episodes(), inside, strict=True):
+        with torch.no_grad():
+            logits = algorithm.policy.model(torch.tensor([episode.prompt + episode.tokens])).logits[0]
+        for t, allowed in enumerate(kept):
+            mask = algorithm.limits.mask(torch.tensor([t]))[0]  # type: ignore[union-attr]
+            p = logits[len(episode.prompt) + t - 1].masked_fill(~mask, -torch.inf).softmax(-1)
+            masses.append(float(p[torch.from_numpy(allowed)].sum()))
+    assert numbers["mask_loss"] == pytest.approx(-np.mean(np.log(masses)), abs=1e-4)
+
+    def lost(coef: float) -> float:
+        trained = toy_algorithm(NLPO, mask_top_p=0.6, mask_update_interval=100, mask_loss_coef=coef)
+        trained.learn(1500)
+        trained.mask_loss_coef = 1.0
+        return trained._loss(collected(trained))[1]["mask_loss"]
+
+    assert lost(0.5) < 0.5 * lost(0.0)

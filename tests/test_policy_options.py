@@ -39,7 +39,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
 from textgym_agents import A2C, GRPO, NLPO, PPO, REINFORCE, TRPO, CausalLMPolicy, Seq2SeqLMPolicy
-from textgym_agents.algorithms.trust_region import RolloutPart
+from textgym_agents.algorithms.trust_region import RolloutPart, fisher_products
 from textgym_agents.models import flat_step
 from textgym_agents.models.loading import ModelError
 from textgym_agents.rollouts.buffers import Sequences
@@ -383,7 +383,7 @@ def test_second_derivatives_are_the_same() -> None:
         part = RolloutPart(algorithm.policy, algorithm._old_head(), algorithm.rollout_buffer.sequences, 1.0)
         weights = list(algorithm.policy.model.parameters())
         vector = torch.randn(sum(w.numel() for w in weights), generator=torch.Generator().manual_seed(0))
-        products.append(part.fisher_product(vector, weights))
+        products.append(fisher_products([part], weights)(vector))
     assert products[0].abs().max() > 1e-3
     torch.testing.assert_close(*products, rtol=1e-4, atol=1e-6)
 

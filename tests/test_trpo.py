@@ -13,7 +13,13 @@ from test_rollout import collect
 
 from textgym_agents import TRPO
 from textgym_agents.algorithms.base import TrainingError
-from textgym_agents.algorithms.trust_region import RolloutPart, conjugate_gradient, flat_grad, mean_over
+from textgym_agents.algorithms.trust_region import (
+    RolloutPart,
+    conjugate_gradient,
+    fisher_products,
+    flat_grad,
+    mean_over,
+)
 from textgym_agents.rollouts.buffers import Sequences
 
 
@@ -70,7 +76,7 @@ def test_the_product_is_with_the_fisher_matrix(task: Any, decoding: dict[str, An
             slope = flat_grad(log_p, weights, retain_graph=True)
             wanted += log_p.detach().exp() * torch.outer(slope, slope) / len(log_probs)
     vector = torch.randn(64, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(part.fisher_product(vector, weights), wanted @ vector, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(fisher_products([part], weights)(vector), wanted @ vector, rtol=1e-3, atol=1e-4)
 
 
 def test_parts_add_up_to_the_whole() -> None:
@@ -81,8 +87,15 @@ def test_parts_add_up_to_the_whole() -> None:
     vector = torch.randn(sum(w.numel() for w in weights), generator=torch.Generator().manual_seed(1))
     whole = [part_of(algorithm, sequences)]
     halves = [part_of(algorithm, sequences.select(torch.arange(k, len(sequences), 2))) for k in (0, 1)]
-    for of in (lambda p: flat_grad(p.objective(), weights), lambda p: p.fisher_product(vector, weights)):
-        torch.testing.assert_close(mean_over(of, halves), mean_over(of, whole), rtol=1e-3, atol=1e-5)
+    gradients, products = (
+        [of(parts) for parts in (halves, whole)]
+        for of in (
+            lambda parts: mean_over(lambda p: flat_grad(p.objective(), weights), parts),
+            lambda parts: fisher_products(parts, weights)(vector),
+        )
+    )
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(*products, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("target_kl", [0.002, 0.02])
@@ -113,7 +126,7 @@ def test_a_step_that_helps_nothing_is_not_made(monkeypatch: pytest.MonkeyPatch) 
     collect(algorithm)  # type: ignore[arg-type]
     before = {k: v.clone() for k, v in algorithm.policy.model.state_dict().items()}
     monkeypatch.setattr(RolloutPart, "kl", lambda self: torch.tensor(1.0))
-    monkeypatch.setattr(RolloutPart, "fisher_product", lambda self, vector, weights: vector)
+    monkeypatch.setattr("textgym_agents.algorithms.trpo.fisher_products", lambda parts, weights: lambda vector: vector)
     algorithm.train()
     assert not differ(before, algorithm.policy.model.state_dict())
     assert algorithm.policy.value_head.weight.any(), "the values are learned all the same"

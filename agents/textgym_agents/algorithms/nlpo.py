@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from stable_baselines3.common.type_aliases import Schedule
@@ -15,7 +16,9 @@ from textgym_agents.algorithms.options import AlgorithmOptions
 from textgym_agents.algorithms.ppo import PPO
 from textgym_agents.algorithms.saving import Stateful
 from textgym_agents.models.backbone import backbone_of
-from textgym_agents.policies import LMPolicy
+from textgym_agents.models.token_scores import token_scores
+from textgym_agents.policies import LMPolicy, chosen_in
+from textgym_agents.rollouts.buffers import Sequences
 from textgym_agents.rollouts.masked_writer import MaskedWriter
 from textgym_agents.rollouts.writers import RolloutWriter
 
@@ -35,9 +38,14 @@ class NLPO(PPO):
     When to use it: where the vocabulary is large, most of it is nonsense in any context, and rewards are few. Decoding costs
     twice as much, for both policies read every token.
 
+    Nothing in this says what becomes of the tokens outside the mask: no rollout has them, so their logits drift, and a policy
+    that is later read without a mask writes them. So the loss has a second part, which the paper does not have:
+    ``mask_loss_coef`` times the mean of ``-log`` of the probability that the policy, unmasked, gives to the tokens inside.
+
     It is a Stable-Baselines3 algorithm; keyword names are SB3's, except those marked * which SB3 does not have.
 
-    Logged each iteration: as for :class:`PPO`, and ``train/mask_age``, the rollouts since the mask was refreshed.
+    Logged each iteration: as for :class:`PPO`, ``train/mask_age``, the rollouts since the mask was refreshed, and
+    ``train/mask_loss``, that mean, in nats a token.
     """
 
     def __init__(
@@ -58,6 +66,7 @@ class NLPO(PPO):
         kl_coef: float = 0.05,
         mask_top_p: float = 0.9,
         mask_update_interval: int = 10,
+        mask_loss_coef: float = 0.5,
         **options: Unpack[AlgorithmOptions],
     ) -> None:
         """Makes the algorithm. Arguments that are not explained here are as for :class:`PPO`.
@@ -79,12 +88,14 @@ class NLPO(PPO):
             kl_coef: See there.
             mask_top_p: * Probability that the allowed tokens have under the masking policy, in (0, 1]; 1 is PPO.
             mask_update_interval: * Rollouts after which the masking policy becomes the policy as it is then.
+            mask_loss_coef: * Weight of keeping the policy's probability inside the mask, at least 0; see the class.
             options: See :class:`textgym_agents.algorithms.options.AlgorithmOptions`.
 
         Raises:
             ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.
         """
         self.mask_top_p = number("mask_top_p", mask_top_p, 0, 1, above=True, wanted="in (0, 1]")
+        self.mask_loss_coef = number("mask_loss_coef", mask_loss_coef, 0, float("inf"), wanted="at least 0")
         self.mask_update_interval = whole_number("mask_update_interval", mask_update_interval, 1)
         if (backend := options.get("rollout_backend", "transformers")) != "transformers":
             raise ValueError(expected("rollout_backend", backend, "'transformers' with NLPO"))
@@ -120,6 +131,17 @@ class NLPO(PPO):
         if self.mask_age == self.mask_update_interval:
             self.mask_model.load_state_dict(self.policy.model.state_dict())
             self.mask_age = 0
+
+    def _loss(self, part: Sequences) -> tuple[Tensor, dict[str, float]]:
+        loss, numbers = super()._loss(part)
+        if self.mask_loss_coef == 0 or self.mask_top_p == 1:
+            return loss, numbers
+        hidden, tokens = chosen_in(part, self.policy.backbone)
+        head, temperature = self.policy.backbone.head, self.decoding.temperature
+        inside, _ = token_scores(hidden, head, tokens, part.support(), temperature)
+        anywhere, _ = token_scores(hidden, head, tokens, replace(part, supports=None).support(), temperature)
+        lost = (inside - anywhere).mean()  # p(a) / mass is p(a | inside), so this is -log mass
+        return loss + self.mask_loss_coef * lost, {**numbers, "mask_loss": lost.item()}
 
     def _models(self) -> Mapping[str, Stateful]:
         return {**super()._models(), "mask": self.mask_model}

@@ -15,7 +15,13 @@ from typing_extensions import Unpack
 from textgym.core import expected, number, whole_number
 from textgym_agents.algorithms.base import TextAlgorithm, TrainingError
 from textgym_agents.algorithms.options import AlgorithmOptions
-from textgym_agents.algorithms.trust_region import RolloutPart, conjugate_gradient, flat_grad, mean_over
+from textgym_agents.algorithms.trust_region import (
+    RolloutPart,
+    conjugate_gradient,
+    fisher_products,
+    flat_grad,
+    mean_over,
+)
 from textgym_agents.losses import explained_variance, gae, whiten
 from textgym_agents.models.token_scores import Head
 from textgym_agents.policies import LMPolicy
@@ -147,9 +153,10 @@ class TRPO(TextAlgorithm):
         if not torch.isfinite(gradient).all():
             raise TrainingError(f"The gradient is not finite at {self.num_timesteps} timesteps; nothing was changed")
 
+        products = fisher_products(some, weights)
+
         def fisher(vector: Tensor) -> Tensor:
-            product = mean_over(lambda part: part.fisher_product(vector, weights), some)
-            return product + self.cg_damping * vector
+            return products(vector) + self.cg_damping * vector
 
         direction = conjugate_gradient(fisher, gradient, self.cg_max_steps)
         curvature = float(direction @ fisher(direction))

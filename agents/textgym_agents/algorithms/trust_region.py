@@ -61,11 +61,10 @@ class RolloutPart:
         # where both are minus infinity their difference is to be 0
         return (old.exp() * (old.clamp(min=-1e30) - new.clamp(min=-1e30))).sum(-1).mean()
 
-    def fisher_product(self, vector: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        """``F v``, the second derivative of the KL times ``vector``, by differentiating twice (Pearlmutter 1994)."""
+    def slope(self, weights: Sequence[Tensor]) -> Tensor:
+        """The gradient of the KL, which can be differentiated again."""
         with sdpa_kernel(SDPBackend.MATH):  # the other kernels have no second derivatives
-            slope = flat_grad(self.kl(), weights, create_graph=True)
-            return flat_grad(slope @ vector, weights)
+            return flat_grad(self.kl(), weights, create_graph=True)
 
 
 def flat_grad(
@@ -82,6 +81,23 @@ def mean_over(of: Callable[[RolloutPart], Tensor], parts: Sequence[RolloutPart])
     """Mean over all tokens of what is a mean over each part's."""
     size = sum(part.size for part in parts)
     return torch.stack([of(part) * (part.size / size) for part in parts]).sum(0)
+
+
+def fisher_products(parts: Sequence[RolloutPart], weights: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
+    """A function from ``v`` to ``F v``, the second derivative of the mean KL times ``v`` (Pearlmutter 1994).
+
+    The weights must not move while it is used. The first derivative of a single part is made once and kept; of several parts,
+    which together may be too large, it is made for every product.
+    """
+    kept = [parts[0].slope(weights)] if len(parts) == 1 else None
+
+    def product(vector: Tensor) -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):  # also for what is computed again
+            if kept is not None:
+                return flat_grad(kept[0] @ vector, weights, retain_graph=True)
+            return mean_over(lambda part: flat_grad(part.slope(weights) @ vector, weights), parts)
+
+    return product
 
 
 def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, steps: int, tolerance: float = 1e-10) -> Tensor:

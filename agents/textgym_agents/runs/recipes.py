@@ -98,15 +98,26 @@ RECIPES: tuple[Recipe, ...] = (
         Recipe(algo=algo, hyperparameters={"learning_rate": 1e-5})
         for algo in ("bestofn", "distillation", "dpo", "gail", "sft")
     ),
-    Recipe(algo="bestofn", model="bundled", hyperparameters={"learning_rate": 3e-4, "n_envs": 64, "kl_coef": 0.01}),
-    Recipe(algo="dpo", model="bundled", hyperparameters={"learning_rate": 1.5e-4, "n_envs": 64, "beta": 0.1}),
+    Recipe(algo="bestofn", model="bundled", hyperparameters={"learning_rate": 1e-3, "n_envs": 64, "kl_coef": 0.01}),
+    Recipe(algo="dpo", model="bundled", hyperparameters={"learning_rate": 3e-4, "n_envs": 16, "beta": 0.1}),
     *(Recipe(algo=algo, model="bundled", hyperparameters={"learning_rate": 3e-4}) for algo in ("distillation", "sft")),
     Recipe(
         algo="gail",
         model="bundled",
         hyperparameters={"learning_rate": 1.5e-4, "n_envs": 64, "batch_size": 16, "n_epochs": 2},
     ),
-    Recipe(algo="trpo", model="bundled", hyperparameters={"n_envs": 64, "gae_lambda": 1.0, "kl_coef": 0.035}),
+    Recipe(
+        algo="trpo",
+        model="bundled",
+        hyperparameters={
+            "n_envs": 64,
+            "gae_lambda": 1.0,
+            "kl_coef": 0.035,
+            "target_kl": 0.04,
+            "cg_max_steps": 5,
+            "sub_sampling_factor": 8,
+        },
+    ),
     Recipe(algo="rloo", hyperparameters={"learning_rate": 1e-5, "kl_coef": 0.05}),
     Recipe(algo="grpo", hyperparameters={"learning_rate": 1e-5}),
     Recipe(
