@@ -161,6 +161,26 @@ def reward_models() -> str:
     return _filled(page, "agreement", "\n".join(lines))
 
 
+def algorithms() -> str:
+    """The page on algorithms, with what each makes of Sentiment."""
+    lines = [
+        "| algorithm | tokens | seconds | untrained | trained, each seed | gap to the oracle closed, mean | KL, nats |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    from textgym_agents.algorithms.registry import ALGORITHMS
+
+    rows = measured("algorithms")["rows"]
+    for row in sorted(rows, key=lambda row: -float(np.mean(row["after"]))):
+        before, after, kl = (", ".join(f"{x:.{n}f}" for x in row[k]) for k, n in (("before", 2), ("after", 2), ("kl", 0)))
+        gap = np.mean([raised / (1 - low) for raised, low in zip(row["raise"], row["before"], strict=True)])
+        lines.append(
+            f"| `{ALGORITHMS[row['algo']].__name__}` | {max(row['tokens']):,} | {np.median(row['seconds']):.0f} "
+            f"| {before.split(',')[0]} | {after} | {gap:.0%} | {kl} |"
+        )
+    page = (DOCS / "algorithms.md").read_text(encoding="utf-8")
+    return _filled(page, "algorithms", "\n".join(lines))
+
+
 def _filled(page: str, mark: str, table: str) -> str:
     """``page`` with the text between the marks replaced."""
     return re.sub(
@@ -171,6 +191,7 @@ def _filled(page: str, mark: str, table: str) -> str:
 if __name__ == "__main__":
     (DOCS / "rewards.md").write_text(rewards(), encoding="utf-8")
     (DOCS / "reward_models.md").write_text(reward_models(), encoding="utf-8")
+    (DOCS / "algorithms.md").write_text(algorithms(), encoding="utf-8")
     (DOCS / "performance.md").write_text(performance(), encoding="utf-8")
     FOLDER.mkdir(exist_ok=True)
     for name, text in pages().items():

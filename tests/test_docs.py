@@ -42,7 +42,13 @@ def test_agreement_on_the_page_is_that_of_the_results():
     assert text.count("| `scratch` |") >= 3 and "| `minilm` |" in text
 
 
-@pytest.mark.parametrize("page", ["rewards.md", "data.md", "reward_models.md"])
+def test_algorithms_on_the_page_are_those_of_the_results():
+    text = generator().algorithms()
+    assert (ROOT / "docs" / "algorithms.md").read_text() == text, "run: python docs/generate.py"
+    assert text.count("%") >= 8
+
+
+@pytest.mark.parametrize("page", ["rewards.md", "data.md", "reward_models.md", "algorithms.md"])
 def test_python_on_the_pages_runs(page, tmp_path, monkeypatch):
     """Every block whose data set is not somewhere else."""
     monkeypatch.chdir(tmp_path)

@@ -98,7 +98,7 @@ RECIPES: tuple[Recipe, ...] = (
         Recipe(algo=algo, hyperparameters={"learning_rate": 1e-5})
         for algo in ("bestofn", "distillation", "dpo", "gail", "sft")
     ),
-    Recipe(algo="bestofn", model="bundled", hyperparameters={"learning_rate": 1e-3, "n_envs": 64, "kl_coef": 0.01}),
+    Recipe(algo="bestofn", model="bundled", hyperparameters={"learning_rate": 3e-4, "n_envs": 64, "kl_coef": 0.01}),
     Recipe(algo="dpo", model="bundled", hyperparameters={"learning_rate": 3e-4, "n_envs": 16, "beta": 0.1}),
     *(Recipe(algo=algo, model="bundled", hyperparameters={"learning_rate": 3e-4}) for algo in ("distillation", "sft")),
     Recipe(
@@ -139,6 +139,7 @@ RECIPES: tuple[Recipe, ...] = (
         Recipe(env_id=f"TextGen-{task}-v0", algo="ppo", model="bundled", hyperparameters={"kl_coef": 0.01})
         for task in _LOOSELY_HELD
     ),
+    Recipe(env_id="TextGen-Sentiment-v0", algo="bestofn", model="bundled", hyperparameters={"learning_rate": 1e-3}),
     *(
         Recipe(env_id=f"TextGen-{task}-v0", algo="dqn", model="bundled", hyperparameters={"kl_coef": 0.1})
         for task in ("Sort", "Delay")
