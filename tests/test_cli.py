@@ -77,7 +77,7 @@ def test_light_commands_import_no_torch():
         "import sys\n"
         "from textgym.cli import main\n"
         f"for argv in (['list'], ['info', {ENV_ID!r}], ['sample', {ENV_ID!r}, '--policy', 'oracle'], ['train', '--help'],"
-        " ['reward-model', 'train', '--help']):\n"
+        " ['reward-model', 'train', '--help'], ['rlhf', '--help']):\n"
         "    try: main(argv)\n"
         "    except SystemExit as stop: assert not stop.code, argv\n"
         "assert not {'torch', 'transformers', 'stable_baselines3', 'matplotlib'} & set(sys.modules)\n"
@@ -105,7 +105,7 @@ def test_installed_command():
 def test_help_of_everything(cli):
     code, out, _ = cli("--help")
     assert code == 0
-    for command in ("list", "info", "sample", "train", "eval", "reward-model"):
+    for command in ("list", "info", "sample", "train", "eval", "reward-model", "rlhf"):
         assert f" {command} " in out
         code, page, _ = cli(command, "--help")
         assert code == 0

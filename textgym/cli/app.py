@@ -17,6 +17,7 @@ from textgym.cli.evaluate import evaluate_run
 from textgym.cli.options import make_console
 from textgym.cli.play import play
 from textgym.cli.rate import rate
+from textgym.cli.rlhf import rlhf
 from textgym.cli.show import info, list_tasks
 from textgym.cli.train import train
 from textgym.core import TextGymError
@@ -36,6 +37,7 @@ app.command("sample")(play)
 app.command("train")(train)
 app.command("eval")(evaluate_run)
 app.command("rate")(rate)
+app.command("rlhf")(rlhf)
 app.add_typer(reward_model.app, name="reward-model")
 
 
