@@ -171,7 +171,9 @@ def algorithms() -> str:
 
     rows = measured("algorithms")["rows"]
     for row in sorted(rows, key=lambda row: -float(np.mean(row["after"]))):
-        before, after, kl = (", ".join(f"{x:.{n}f}" for x in row[k]) for k, n in (("before", 2), ("after", 2), ("kl", 0)))
+        before, after, kl = (
+            ", ".join(f"{x:.{n}f}" for x in row[k]) for k, n in (("before", 2), ("after", 2), ("kl", 0))
+        )
         gap = np.mean([raised / (1 - low) for raised, low in zip(row["raise"], row["before"], strict=True)])
         lines.append(
             f"| `{ALGORITHMS[row['algo']].__name__}` | {max(row['tokens']):,} | {np.median(row['seconds']):.0f} "

@@ -124,9 +124,11 @@ def _check_kind(name: str, value: Any, default: Any) -> None:
         )
     elif isinstance(default, str):
         wanted = None if isinstance(value, str) else "a text"
+    elif name == "augmentation":
+        wanted = None if value is None or isinstance(value, dict) else 'an object such as {"deletion": 0.1}'
     elif name.endswith("_kwargs"):
         wanted = None if value is None or isinstance(value, dict) else 'an object such as {"trainable_layers": 1}'
-    elif name not in ("ref_model", "dataset"):
+    elif name not in ("ref_model", "dataset", "text"):
         wanted = None if value is None or number else "a number or null"
     if wanted is not None:
         raise ValueError(expected(name, value, wanted))
