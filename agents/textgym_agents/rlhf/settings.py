@@ -19,8 +19,9 @@ Mode = Literal["scores", "rankings", "comparisons"]
 ALGOS = ("a2c", "grpo", "nlpo", "ppo", "reinforce", "rloo", "trpo")
 """Algorithms that learn from the rewards of their own episodes alone, which is what a reward model has to give."""
 
-# Found on candidates of the bundled model: a minute on a core, and the held-out agreement no longer rises.
-_REWARD_MODEL = {"learning_rate": 2e-4, "num_train_epochs": 4, "batch_size": 16}
+# Of the bundled model, whose own last layer reads the last token: from 800 texts, that finds a rank correlation of 0.18 with
+# held-out ratings, and the mean over tokens with large steps 0.54.
+_BUNDLED: dict[str, Any] = {"learning_rate": 2e-3, "num_train_epochs": 4, "batch_size": 16, "pooling": "mean"}
 _OF_REWARD_MODEL = ("objective", "pooling", "learning_rate", "num_train_epochs", "batch_size", "group_size", "warmup_ratio",
                     "weight_decay", "max_grad_norm", "max_length", "margin")  # fmt: skip
 
@@ -109,7 +110,7 @@ class RLHFSettings:
 
     def trainer_settings(self) -> dict[str, Any]:
         """Keyword arguments of :class:`RewardModelTrainer`."""
-        return {**_REWARD_MODEL, **self.reward_model_settings}
+        return {**(_BUNDLED if self.reward_model == "bundled" else {}), **self.reward_model_settings}
 
     def to_json(self) -> dict[str, Any]:
         """All that may not change when a run goes on: everything but the number of rounds and the device."""
