@@ -293,9 +293,8 @@ RISING: dict[
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c != "gail"])  # which does not see the reward: test_gail.py
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_reward_rises(case: str, seed: int) -> None:
-    algorithm = make(case, seed=seed, **RISING.get(case, {"learning_rate": 3e-3, "kl_coef": 0.0}))
+def test_the_reward_rises(case: str) -> None:
+    algorithm = make(case, seed=0, **RISING.get(case, {"learning_rate": 3e-3, "kl_coef": 0.0}))
     before, _ = evaluate_policy(algorithm, played(16), n_eval_episodes=64, deterministic=False)
     algorithm.learn(6000)
     after, _ = evaluate_policy(algorithm, played(16), n_eval_episodes=64, deterministic=False)

@@ -139,6 +139,7 @@ RECIPES: tuple[Recipe, ...] = (
         Recipe(env_id=f"TextGen-{task}-v0", algo="ppo", model="bundled", hyperparameters={"kl_coef": 0.01})
         for task in _LOOSELY_HELD
     ),
+    Recipe(env_id="TextGen-Numbers-v0", algo="a2c", model="bundled", hyperparameters={"learning_rate": 3e-4}),
     Recipe(env_id="TextGen-Sentiment-v0", algo="bestofn", model="bundled", hyperparameters={"learning_rate": 1e-3}),
     *(
         Recipe(env_id=f"TextGen-{task}-v0", algo="dqn", model="bundled", hyperparameters={"kl_coef": 0.1})
