@@ -99,7 +99,7 @@ RECIPES: tuple[Recipe, ...] = (
         for algo in ("bestofn", "distillation", "dpo", "gail", "sft")
     ),
     Recipe(algo="bestofn", model="bundled", hyperparameters={"learning_rate": 3e-4, "n_envs": 64, "kl_coef": 0.01}),
-    Recipe(algo="dpo", model="bundled", hyperparameters={"learning_rate": 3e-4, "n_envs": 16, "beta": 0.1}),
+    Recipe(algo="dpo", model="bundled", hyperparameters={"learning_rate": 1.5e-4, "n_envs": 64, "beta": 0.1}),
     *(Recipe(algo=algo, model="bundled", hyperparameters={"learning_rate": 3e-4}) for algo in ("distillation", "sft")),
     Recipe(
         algo="gail",
