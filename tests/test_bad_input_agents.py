@@ -39,7 +39,7 @@ def make(env: Any = None, model: Any = None, policy_kwargs: Any = None, **kwargs
     ("name", "value", "wanted"),
     [
         ("learning_rate", -1e-3, "a number of at least 0 or a schedule"),
-        ("learning_rate", "fast", "a number of at least 0 or a schedule"),
+        ("learning_rate", "fast", "a number, a function, or a text such as 'lin_0.1' or 'lin_1.0_0.7'"),
         ("learning_rate", math.nan, "a number of at least 0 or a schedule"),
         ("n_steps", 0, "a whole number of at least 1"),
         ("batch_size", 0, "a whole number of at least 1"),
@@ -60,7 +60,7 @@ def make(env: Any = None, model: Any = None, policy_kwargs: Any = None, **kwargs
         ("kl_target", 0, r"None or a number above 0 \(nats an episode\)"),
         ("kl_horizon", 0, "a whole number of at least 1"),
         ("temperature", 0, "a number above 0"),
-        ("temperature", "hot", "a number above 0"),
+        ("temperature", "hot", "a number, a function, or a text such as 'lin_0.1' or 'lin_1.0_0.7'"),
         ("top_k", -1, "a whole number of at least 0"),
         ("top_p", 0, r"in \(0, 1\]"),
         ("top_p", 1.5, r"in \(0, 1\]"),

@@ -213,7 +213,7 @@ BAD = [
     (["train", "TextGen-Nothing-v0"], "Unknown environment 'TextGen-Nothing-v0'"),
     (
         ["train", ENV_ID, "--algo", "sarsa"],
-        "Expected `algo` to be one of ['a2c', 'dqn', 'grpo', 'ilql', 'nlpo', 'ppo', 'reinforce',",
+        "Expected `algo` to be one of ['a2c', 'bestofn', 'distillation', 'dpo', 'dqn', 'gail', 'grpo', 'ilql', 'nlpo', 'ppo',",
     ),
     (["train", ENV_ID, "--timesteps", "0"], "Expected `total_timesteps` to be a whole number of at least 1"),
     (["train", ENV_ID, "--set", "speed=1"], "Unknown hyperparameter 'speed' of ppo; the known ones are batch_size"),
