@@ -437,9 +437,9 @@ def test_bad_hyperparameters(given, message):
 
 def test_bad_settings():
     with pytest.raises(
-        ValueError, match=r"Expected `algo` to be one of \['a2c', 'dqn', 'grpo', 'ilql', 'nlpo', 'ppo', "
+        ValueError, match=r"Expected `algo` to be one of \['a2c', 'bestofn', 'distillation', 'dpo', 'dqn', "
     ):
-        make_config(ENV_ID, "dpo")
+        make_config(ENV_ID, "sarsa")
     with pytest.raises(ValueError, match="Expected `total_timesteps` to be a whole number of at least 1"):
         make_config(ENV_ID, total_timesteps=0)
     with pytest.raises(ValueError, match="Expected `checkpoint_every`"):
