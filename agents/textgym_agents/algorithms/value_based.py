@@ -85,8 +85,7 @@ class ValueBasedAlgorithm(TextAlgorithm):
 
     def _chance(self) -> torch.Generator:
         """A generator on the CPU, where the replay buffer is, that goes on from the algorithm's."""
-        seed = int(torch.randint(2**62, (1,), generator=self.generator, device=self.device))
-        return torch.Generator().manual_seed(seed)
+        return torch.Generator().manual_seed(self._new_seed())
 
     def _learn_from(self, batches: Iterable[Sequences]) -> None:
         """A gradient step on each of the minibatches, and the target behind it."""
