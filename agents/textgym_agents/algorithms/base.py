@@ -200,8 +200,9 @@ class TextAlgorithm(SavedAlgorithm):
         """What a number or a schedule is at the beginning; the end of a schedule is looked at too."""
         if not callable(value):
             return value
-        last = value(0.0)
-        number(name, last, 0, math.inf, above=name == "temperature", wanted="a schedule that stays above 0")
+        positive = name == "temperature"
+        wanted = f"a schedule that stays {'above' if positive else 'at least'} 0"
+        number(name, value(0.0), 0, math.inf, above=positive, wanted=wanted)
         return value(1.0)
 
     @staticmethod
