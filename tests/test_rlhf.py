@@ -203,6 +203,13 @@ def test_two_rounds_and_again(model_folder, tmp_path):
     assert other.rounds == outcome.rounds[:1]  # everything is seeded
 
 
+def test_an_algorithm_that_compares_completions(model_folder, tmp_path):
+    chosen = settings(model_folder, algo="grpo", hyperparameters={"n_envs": 4, "num_generations": 2, "batch_size": 4})
+    outcome = RLHFRun(tmp_path / "run", chosen).run()
+    assert outcome.finished
+    assert len(outcome.rounds) == 2  # the second begins with a saved policy
+
+
 def test_a_person_rates(model_folder, tmp_path, monkeypatch):
     chosen = settings(model_folder, rater="human", mode="rankings", rounds=1)
     outcome = RLHFRun(tmp_path / "run", chosen).run()

@@ -76,7 +76,7 @@ def rlhf(
         str,
         typer.Option(
             metavar="NAME",
-            help="'ppo', 'a2c', 'grpo', 'nlpo', 'reinforce', 'rloo', 'trpo'.",
+            help="'ppo', 'a2c', 'bestofn', 'grpo', 'nlpo', 'reinforce', 'rloo', 'trpo'.",
             rich_help_panel=_TRAINING,
         ),
     ] = "ppo",

@@ -193,7 +193,8 @@ class RLHFRun:
     def _policy(self, number: int) -> Any:
         """The policy that a round starts from."""
         kwargs = {**self._needed, **self.settings.env_kwargs, "split": "train"}
-        return self._algorithm(number, vectorised(self.settings.env_id, 1, **kwargs)).policy
+        fewest = self._needed.get("group_size", 1)
+        return self._algorithm(number, vectorised(self.settings.env_id, fewest, **kwargs)).policy
 
     def _algorithm(self, number: int, env: Any) -> TextAlgorithm:
         """The algorithm at the beginning of a round; it is held to the model of the very start in all of them."""

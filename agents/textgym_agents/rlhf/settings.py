@@ -16,7 +16,7 @@ from textgym_agents.runs.recipes import recipe_for
 
 Rater = Literal["simulated", "human"]
 Mode = Literal["scores", "rankings", "comparisons"]
-ALGOS = ("a2c", "grpo", "nlpo", "ppo", "reinforce", "rloo", "trpo")
+ALGOS = ("a2c", "bestofn", "grpo", "nlpo", "ppo", "reinforce", "rloo", "trpo")
 """Algorithms that learn from the rewards of their own episodes alone, which is what a reward model has to give."""
 
 # Of the bundled model, whose own last layer reads the last token: from 800 texts, that finds a rank correlation of 0.18 with
