@@ -40,7 +40,9 @@ def test_the_loss_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"label_smoothing": 0.2}, {"loss_type": "ipo"}], ids=["sigmoid", "smoothed", "ipo"]
+    "settings",
+    [{}, {"label_smoothing": 0.2}, {"loss_type": "ipo"}, {"rpo_alpha": 0.7}],
+    ids=["sigmoid", "smoothed", "ipo", "rpo"],
 )
 def test_the_gradient_is_that_of_a_loop_over_pairs(settings: dict[str, Any]) -> None:
     dpo = toy_algorithm(DPO, dataset=PAIRS, beta=0.3, micro_batch_tokens=9, **settings)
@@ -53,13 +55,13 @@ def test_the_gradient_is_that_of_a_loop_over_pairs(settings: dict[str, Any]) -> 
     found = {n: p.grad.clone() for n, p in dpo.policy.named_parameters() if p.grad is not None}
     dpo.policy.optimizer.zero_grad()
 
+    def log_probs(model: Any, prompt: list[int], tokens: list[int]) -> list[torch.Tensor]:
+        prefixes = (torch.tensor([prompt + tokens[:i]]) for i in range(len(tokens)))
+        return [model(input_ids=p).logits[0, -1].log_softmax(-1)[t] for p, t in zip(prefixes, tokens, strict=True)]
+
     def log_ratio(prompt: list[int], tokens: list[int]) -> torch.Tensor:
-        total = torch.zeros(())
-        for i, token in enumerate(tokens):
-            prefix = torch.tensor([prompt + tokens[:i]])
-            own, other = (m(input_ids=prefix).logits[0, -1] for m in (dpo.policy.model, dpo.reference))
-            total = total + own.log_softmax(-1)[token] - other.log_softmax(-1)[token].detach()
-        return total
+        own, other = (torch.stack(log_probs(m, prompt, tokens)) for m in (dpo.policy.model, dpo.reference))
+        return (own - other.detach()).sum()
 
     episodes = batch.episodes()
     margins = [
@@ -73,8 +75,10 @@ def test_the_gradient_is_that_of_a_loop_over_pairs(settings: dict[str, Any]) -> 
         else:
             e = settings.get("label_smoothing", 0.0)
             losses.append(-(1 - e) * (0.3 * h).sigmoid().log() - e * (-0.3 * h).sigmoid().log())
-    loss = torch.stack(losses).mean()
+    chosen = torch.stack([p for e in episodes[::2] for p in log_probs(dpo.policy.model, e.prompt, e.tokens)])
+    loss = torch.stack(losses).mean() - settings.get("rpo_alpha", 0.0) * chosen.mean()
     loss.backward()
+    assert numbers["nll"] == pytest.approx(-chosen.mean().item(), abs=1e-5)
     assert numbers["loss"] == pytest.approx(loss.item(), abs=1e-5)
     assert numbers["margin"] == pytest.approx(0.3 * float(torch.stack(margins).mean()), abs=1e-5)
     assert numbers["accuracy"] == np.mean([float(h > 0) for h in margins])

@@ -125,7 +125,7 @@ def test_a_step_that_helps_nothing_is_not_made(monkeypatch: pytest.MonkeyPatch) 
     algorithm.set_logger(keep)
     collect(algorithm)  # type: ignore[arg-type]
     before = {k: v.clone() for k, v in algorithm.policy.model.state_dict().items()}
-    monkeypatch.setattr(RolloutPart, "kl", lambda self: torch.tensor(1.0))
+    monkeypatch.setattr(RolloutPart, "_kl", lambda self, log_probs: torch.tensor(1.0))
     monkeypatch.setattr("textgym_agents.algorithms.trpo.fisher_products", lambda parts, weights: lambda vector: vector)
     algorithm.train()
     assert not differ(before, algorithm.policy.model.state_dict())

@@ -37,6 +37,10 @@ class DPO(GroupAlgorithm):
     * ``loss_type="ipo"``: ``(h - 1 / (2 * beta))^2`` (Azar et al. 2023, https://arxiv.org/abs/2310.12036), which stays finite
       where every preference is certain.
 
+    Both are content if the rejected one only becomes unlikelier than the chosen one, whose own probability may fall with it:
+    the policy then drifts to texts that nobody has compared. ``rpo_alpha`` adds ``-rpo_alpha * log pi(w)``, a mean over the
+    tokens of the chosen ones (Pang et al. 2024, https://arxiv.org/abs/2404.19733; over tokens as in TRL).
+
     Pairs come from a ``dataset``, or without one from the policy: the best and the worst of ``num_generations`` completions
     of each prompt, as the environment's reward sees it (online DPO, Guo et al. 2024, https://arxiv.org/abs/2402.04792). Use
     the first where people have compared texts, the second as a simple relative of :class:`GRPO`.
@@ -46,6 +50,7 @@ class DPO(GroupAlgorithm):
     Logged each iteration: without a dataset, ``rollout/...`` and ``train/kl_coef`` (here, ``beta``) as for :class:`PPO`; and
 
     * ``train/loss``: of the last minibatch; ``train/accuracy``: share of pairs with ``h > 0``, a half for ``h = 0``;
+      ``train/nll``: mean of ``-log pi`` of the chosen, in nats a token;
     * ``train/chosen_reward``, ``train/rejected_reward``: means of ``beta * log(pi / pi_ref)``, the implicit rewards;
       ``train/margin``: their difference, ``beta * h``;
     * ``train/pairs``: pairs in the rollout; completions of equal reward make none; ``train/entropy_loss``: as for :class:`PPO`.
@@ -67,6 +72,7 @@ class DPO(GroupAlgorithm):
         beta: float = 0.1,
         loss_type: str = "sigmoid",
         label_smoothing: float = 0.0,
+        rpo_alpha: float = 0.0,
         **options: Unpack[AlgorithmOptions],
     ) -> None:
         """Makes the algorithm. Arguments that are not explained here are as for :class:`PPO`.
@@ -84,6 +90,7 @@ class DPO(GroupAlgorithm):
             beta: * How strongly the policy is held to the reference, above 0.
             loss_type: * ``"sigmoid"`` or ``"ipo"``.
             label_smoothing: * ``e``, in [0, 0.5), with ``"sigmoid"``.
+            rpo_alpha: * Weight of the likelihood of the chosen, at least 0; named as in TRL.
             options: See :class:`textgym_agents.algorithms.options.AlgorithmOptions`, less ``ent_coef`` and ``kl_...``.
 
         Raises:
@@ -100,6 +107,7 @@ class DPO(GroupAlgorithm):
             raise ValueError(
                 expected("label_smoothing", label_smoothing, "below 0.5, and 0 without loss_type='sigmoid'")
             )
+        self.rpo_alpha = number("rpo_alpha", rpo_alpha, 0, float("inf"))
         self.beta, self.loss_type, self.label_smoothing = beta, loss_type, label_smoothing
         self.dataset = dataset
         self._given = None if dataset is None else read_preferences(dataset)
@@ -161,15 +169,21 @@ class DPO(GroupAlgorithm):
 
         So the weights are found first, for all pairs, and parts of the minibatch can be read in any order.
         """
-        log_ratios = sequence_sum(self._log_probs(batch) - batch.ref_log_probs, batch.action_mask)
+        log_probs = self._log_probs(batch)
+        log_ratios = sequence_sum(log_probs - batch.ref_log_probs, batch.action_mask)
         log_ratios.requires_grad_()
         chosen, rejected = log_ratios.view(-1, 2).unbind(-1)
         loss = dpo_loss(chosen - rejected, self.beta, self.loss_type, self.label_smoothing)
         (weights,) = torch.autograd.grad(loss, log_ratios)
-        super()._accumulate(batch.with_(advantages=weights[:, None].expand(batch.action_mask.shape)))
+        weights = weights[:, None].repeat(1, batch.action_mask.shape[1])
+        written = int(batch.action_mask[::2].sum())  # tokens of the chosen
+        weights[::2] -= self.rpo_alpha / written
+        super()._accumulate(batch.with_(advantages=weights))
         margin = (chosen - rejected).detach()
+        nll = -sequence_sum(log_probs[::2], batch.action_mask[::2]).sum().item() / written
         return {
-            "loss": loss.item(),
+            "loss": loss.item() + self.rpo_alpha * nll,
+            "nll": nll,
             "accuracy": (margin.sign().mean().item() + 1) / 2,
             "chosen_reward": self.beta * chosen.mean().item(),
             "rejected_reward": self.beta * rejected.mean().item(),

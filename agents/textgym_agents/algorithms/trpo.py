@@ -161,7 +161,7 @@ class TRPO(TextAlgorithm):
         direction = conjugate_gradient(fisher, gradient, self.cg_max_steps)
         curvature = float(direction @ fisher(direction))
         step = math.sqrt(2 * self.target_kl / curvature) * direction if curvature > 0 else torch.zeros_like(direction)  # type: ignore[operator]
-        self._search(step, weights, parts)
+        self._search(step, weights, parts, float(whole.advantages[mask].mean()))
         self._fit_values(parts)
         self.logger.record("train/entropy_loss", -float(whole.entropies[mask].mean()))
         self.logger.record("train/explained_variance", explained_variance(whole.values, whole.returns, mask))
@@ -175,16 +175,15 @@ class TRPO(TextAlgorithm):
         return replace(head, weight=head.weight.detach().clone())
 
     @torch.no_grad()
-    def _search(self, step: Tensor, weights: Sequence[Tensor], parts: Sequence[RolloutPart]) -> None:
-        """Moves the weights along ``step``, as far as the bound lets them, or not at all."""
+    def _search(self, step: Tensor, weights: Sequence[Tensor], parts: Sequence[RolloutPart], before: float) -> None:
+        """Moves the weights along ``step`` as far as the bound lets them, or not at all; ``before``: the objective so far."""
         old = torch.nn.utils.parameters_to_vector(weights)
-        before = float(mean_over(lambda part: part.objective(), parts))
         tries, gain, divergence = 0, 0.0, 0.0
         while tries < self.line_search_max_iter:
             tries += 1
             torch.nn.utils.vector_to_parameters(old + step, weights)
-            gain = float(mean_over(lambda part: part.objective(), parts)) - before
-            divergence = float(mean_over(lambda part: part.kl(), parts))
+            objective, divergence = mean_over(lambda part: part.both(), parts).tolist()
+            gain = objective - before
             if gain > 0 and divergence <= self.target_kl:  # type: ignore[operator]
                 break
             step = step * self.line_search_shrinking_factor

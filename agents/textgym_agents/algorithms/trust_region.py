@@ -48,16 +48,28 @@ class RolloutPart:
         return log_probabilities(head.logits(hidden), self._support, self._temperature)  # [N, V]
 
     def objective(self) -> Tensor:
-        """Mean over tokens of the ratio times the advantage."""
-        log_probs = self._log_probs(self.hidden(), self._policy.backbone.head.converted())
-        ratio = (log_probs.gather(-1, self._tokens[:, None]).squeeze(-1) - self._old).exp()
-        return (ratio * self._advantages).mean()
+        """Mean over tokens of the ratio times the advantage; at the old policy, the mean advantage."""
+        return self._objective(self._new_log_probs())
 
     def kl(self) -> Tensor:
         """Mean over tokens of ``KL(pi_old || pi)``, over all tokens that could be drawn."""
+        return self._kl(self._new_log_probs())
+
+    def both(self) -> Tensor:
+        """``[2]``: :meth:`objective` and :meth:`kl`, for one reading of the episodes."""
+        log_probs = self._new_log_probs()
+        return torch.stack([self._objective(log_probs), self._kl(log_probs)])
+
+    def _new_log_probs(self) -> Tensor:
+        return self._log_probs(self.hidden(), self._policy.backbone.head.converted())
+
+    def _objective(self, log_probs: Tensor) -> Tensor:
+        ratio = (log_probs.gather(-1, self._tokens[:, None]).squeeze(-1) - self._old).exp()
+        return (ratio * self._advantages).mean()
+
+    def _kl(self, new: Tensor) -> Tensor:
         with torch.no_grad():
             old = self._log_probs(self._old_hidden, self._old_head)
-        new = self._log_probs(self.hidden(), self._policy.backbone.head.converted())
         # where both are minus infinity their difference is to be 0
         return (old.exp() * (old.clamp(min=-1e30) - new.clamp(min=-1e30))).sum(-1).mean()
 
