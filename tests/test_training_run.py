@@ -595,3 +595,80 @@ def test_what_goes_wrong_names_the_last_good_checkpoint(tmp_path, model_folder, 
         run.run()
     assert ("minibatch 1 of pass 1" if kind == "loss" else "sentiment") in str(caught.value)
     assert run.folder.checkpoints()
+
+
+# ---- early stopping ------------------------------------------------------------------------------------------------------
+
+
+def scored_by(monkeypatch, scores):
+    """Validation scores are these, in this order; returns those that are left."""
+    left = list(scores)
+    monkeypatch.setattr(TrainingRun, "_validation_score", lambda run: left.pop(0))
+    return left
+
+
+def test_training_ends_when_patience_does(model_folder, tmp_path, monkeypatch):
+    left = scored_by(monkeypatch, [0.1, 0.3, 0.2, 0.3, 0.9])
+    folder, watcher = RunFolder(tmp_path / "run"), Watcher()
+    settings = {"checkpoint_every": 20, "patience": 2, "total_timesteps": 2000}
+    result = TrainingRun.new(folder.path, config(model_folder, **settings), watcher).run()
+    assert left == [0.9]
+    assert result.finished
+    scores = folder.read_json("validation.json")
+    assert [row["reward"] for row in scores] == [0.1, 0.3, 0.2, 0.3]  # an equal one is no better
+    assert result.best == scores[1]["timesteps"]
+    assert result.timesteps == scores[3]["timesteps"]
+    assert "was best" in watcher.notes[-1]
+    # the best one is the result, and the one that is evaluated
+    assert PPO.load(folder.model, device="cpu").num_timesteps == result.best
+    evaluation = evaluate(PPO.load(folder.model, device="cpu"), ENV_ID, 15, tokenizer=str(model_folder), **ENV)
+    assert evaluation.reward[0] == pytest.approx(result.after["reward"][0])
+    assert json.loads(folder.samples.read_text().splitlines()[-1])["timesteps"] == result.best
+    rows = list(csv.DictReader(folder.progress.open()))
+    assert {row["eval/mean_reward"] for row in rows} >= {"0.1", "0.3", "0.2"}
+    # it stays ended
+    again = TrainingRun.resume(folder.path, watcher)
+    assert not again.goes_on
+    assert again.run().after == result.after
+    assert left == [0.9]
+
+
+def test_the_best_checkpoint_outlives_newer_ones(model_folder, tmp_path, monkeypatch):
+    scored_by(monkeypatch, [0.9, *[0.1] * 100])
+    folder = RunFolder(tmp_path / "run")
+    result = TrainingRun.new(folder.path, config(model_folder, checkpoint_every=20, patience=50)).run()
+    saved = [timesteps for timesteps, _ in folder.checkpoints()]
+    assert len(saved) == 4
+    assert saved[0] == result.best < saved[1]
+    assert result.timesteps == saved[-1] >= TOTAL
+    assert len(folder.read_json("validation.json")) > 4
+
+
+def test_an_interrupted_run_has_the_scores_of_a_whole_one(model_folder, tmp_path):
+    settings = {"checkpoint_every": 20, "patience": 3}
+    whole = TrainingRun.new(tmp_path / "whole", config(model_folder, **settings)).run()
+    sent = []
+
+    def interrupt(done):
+        if done > 110 and not sent:
+            sent.append(done)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    path = tmp_path / "stopped"
+    assert not TrainingRun.new(path, config(model_folder, **settings), Watcher(interrupt)).run().finished
+    result = TrainingRun.resume(path).run()
+    assert result.best == whole.best
+    assert result.after == whole.after
+    assert RunFolder(path).read_json("validation.json") == whole.folder.read_json("validation.json")
+
+
+def test_validation_prompts_that_are_evaluated_too_are_named(model_folder, tmp_path):
+    watcher, prompts = Watcher(), ["A dog", "A cat", "The film"]
+    settings = config(model_folder, eval_prompts=prompts, eval_episodes=3, patience=1)
+    TrainingRun.new(tmp_path / "run", settings, watcher)
+    assert watcher.notes == [
+        "3 of 3 validation prompts are also those of the evaluation, which will flatter: measure the result with "
+        "textgym eval --split test"
+    ]
+    with pytest.raises(ValueError, match="Expected `patience`"):
+        make_config(ENV_ID, patience=0)

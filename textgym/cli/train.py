@@ -44,7 +44,7 @@ def train(
         str,
         typer.Option(
             metavar="NAME",
-            help="'ppo', 'a2c', 'dqn', 'grpo', 'ilql', 'nlpo', 'reinforce', 'rloo', 'trpo'.",
+            help="'ppo', 'grpo', 'dpo', 'sft' or another of the fourteen algorithms; a wrong name lists them.",
             rich_help_panel=_TRAINING,
         ),
     ] = "ppo",
@@ -130,6 +130,15 @@ def train(
             metavar="N", help="Tokens between checkpoints.", show_default="a tenth of the run", rich_help_panel=_RUN
         ),
     ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Stop after N checkpoints in a row that are no better on validation prompts, and take the best one.",
+            show_default="train to the end",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
     tensorboard: Annotated[bool, typer.Option(help="Write events for TensorBoard.", rich_help_panel=_RUN)] = True,
 ) -> None:
     """Train a policy. Ctrl-C saves it; --resume goes on as if nothing had happened."""
@@ -178,6 +187,7 @@ def train(
                 model=named(model),
                 hyperparameters=hyperparameters,
                 checkpoint_every=checkpoint_every,
+                patience=patience,
                 env_kwargs=kwargs,
                 eval_prompts=held_out,
                 eval_episodes=eval_episodes,

@@ -184,7 +184,7 @@ class TRPO(TextAlgorithm):
             torch.nn.utils.vector_to_parameters(old + step, weights)
             objective, divergence = mean_over(lambda part: part.both(), parts).tolist()
             gain = objective - before
-            if gain > 0 and divergence <= self.target_kl:  # type: ignore[operator]
+            if gain > 0 and divergence <= self.target_kl:
                 break
             step = step * self.line_search_shrinking_factor
         else:

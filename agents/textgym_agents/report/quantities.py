@@ -82,6 +82,12 @@ KNOWN = (
         main=True,
     ),
     Quantity(
+        "eval/mean_reward",
+        "Validation score",
+        "reward per episode",
+        "What the policy earns on validation prompts, at every checkpoint: the best one is kept, and training ends when none is better for long.",
+    ),
+    Quantity(
         "train/explained_variance",
         "Explained variance",
         "share",

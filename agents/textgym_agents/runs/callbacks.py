@@ -16,6 +16,7 @@ from stable_baselines3.common.logger import KVWriter, TensorBoardOutputFormat, f
 from torch.utils.tensorboard import SummaryWriter
 
 from textgym_agents.runs.folder import RunFolder
+from textgym_agents.runs.validation import Validation
 
 KEPT_CHECKPOINTS = 3
 
@@ -140,12 +141,13 @@ class RunCallback(BaseCallback):
         checkpoint_every: int,
         sample_every: float,
         write_samples: Callable[[int], None],
+        validation: Validation | None = None,
     ) -> None:
-        """Args: folder, observer, signals: Of the run. checkpoint_every, sample_every: Tokens. write_samples: Does it."""
+        """Args: folder, observer, signals, validation: Of the run. checkpoint_every, sample_every: Tokens."""
         super().__init__()
         self.folder, self.observer, self.signals = folder, observer, signals
         self.checkpoint_every, self.sample_every = checkpoint_every, sample_every
-        self.write_samples = write_samples
+        self.write_samples, self.validation = write_samples, validation
         self.boundary: int | None = None
         self.saved_at = 0
         self._stopped = False
@@ -154,8 +156,13 @@ class RunCallback(BaseCallback):
         """Writes a checkpoint."""
         path = self.folder.checkpoint(self.boundary or 0)
         self.model.save(path)
-        self.folder.prune(KEPT_CHECKPOINTS)
+        self.folder.prune(KEPT_CHECKPOINTS, None if self.validation is None else self.validation.best)
         return path
+
+    def validate(self) -> None:
+        """Scores the policy, which is that of the checkpoint just written."""
+        if self.validation is not None:
+            self.logger.record("eval/mean_reward", self.validation.add(self.boundary or 0))
 
     def _on_rollout_start(self) -> None:
         before, now = self.boundary, self.model.num_timesteps
@@ -168,10 +175,11 @@ class RunCallback(BaseCallback):
         if now - self.saved_at >= self.checkpoint_every:
             self.save()
             self.saved_at = now
+            self.validate()
 
     def _on_step(self) -> bool:
         self.observer.advance(self.num_timesteps)
-        self._stopped = self.signals.requested
+        self._stopped = self.signals.requested or (self.validation is not None and self.validation.over)
         return not self._stopped
 
     def _on_training_end(self) -> None:

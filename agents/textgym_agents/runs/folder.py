@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from textgym.core import TextGymError, expected
+from textgym.core import TextGymError, whole_number
 
 _CHECKPOINT = re.compile(r"tokens-(\d+)\.zip")
 
@@ -36,6 +36,8 @@ class RunConfig:
         eval_prompts: Held-out prompts, if they are not those of the environment's ``"dev"`` split.
         eval_episodes: Number of held-out prompts that the run is judged by.
         checkpoint_every: Tokens between two checkpoints.
+        patience: Checkpoints in a row that may score no better on validation prompts before training ends; the best one is then
+            the result. ``None``: train to the end and take the last.
         tensorboard: Whether events for TensorBoard are written.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``.
         versions: Of Python and the packages that matter.
@@ -52,6 +54,7 @@ class RunConfig:
     eval_prompts: Any = None
     eval_episodes: int = 200
     checkpoint_every: int = 20_000
+    patience: int | None = None
     tensorboard: bool = True
     device: str = "auto"
     versions: dict[str, str] = field(default_factory=dict)
@@ -59,9 +62,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name in ("total_timesteps", "eval_episodes", "checkpoint_every"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(expected(name, value, "a whole number of at least 1"))
+            whole_number(name, getattr(self, name), 1)
+        if self.patience is not None:
+            whole_number("patience", self.patience, 1)
 
     @property
     def eval_kwargs(self) -> dict[str, Any]:
@@ -74,7 +77,7 @@ class RunFolder:
     """Files of a run.
 
     ``config.json``, ``progress.csv``, ``samples.jsonl``, ``checkpoints/``, ``model.zip``, ``evaluation.json``,
-    ``episodes.json``, ``learning_curve.png``, ``report.html`` and TensorBoard's events.
+    ``validation.json`` (with a patience), ``episodes.json``, ``learning_curve.png``, ``report.html`` and TensorBoard's events.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -148,10 +151,11 @@ class RunFolder:
         found = [(m, p) for p in (self.path / "checkpoints").glob("*.zip") if (m := _CHECKPOINT.fullmatch(p.name))]
         return sorted((int(m.group(1)), p) for m, p in found)
 
-    def prune(self, keep: int) -> None:
-        """Deletes all but the newest checkpoints, and what a killed run left half-written."""
-        for _, path in self.checkpoints()[:-keep]:
-            path.unlink(missing_ok=True)
+    def prune(self, keep: int, best: int | None = None) -> None:
+        """Deletes checkpoints but the newest ``keep`` and that of ``best`` tokens, and what a killed run left half-written."""
+        for timesteps, path in self.checkpoints()[:-keep]:
+            if timesteps != best:
+                path.unlink(missing_ok=True)
         for path in (self.path / "checkpoints").glob(".*.zip.*"):
             path.unlink(missing_ok=True)
 
@@ -181,7 +185,9 @@ class RunFolder:
         return saved[-1][1]
 
     def rewind(self, timesteps: int) -> None:
-        """Drops what ``progress.csv`` and ``samples.jsonl`` say of the time after ``timesteps``; it is about to come again."""
+        """Drops what the log, the samples and the scores say of the time after ``timesteps``; it is about to come again."""
+        if scores := self.read_json("validation.json"):
+            self.write_json("validation.json", [row for row in scores if row["timesteps"] <= timesteps])
         if self.samples.is_file():
             lines = self.samples.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if _timesteps_of(line) <= timesteps]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from stable_baselines3.common.logger import KVWriter, Logger
 from transformers import PreTrainedModel
 
@@ -27,12 +28,14 @@ from textgym_agents.runs.evaluation import Evaluation, evaluate, held_out, setti
 from textgym_agents.runs.folder import RunConfig, RunFolder
 from textgym_agents.runs.inspection import record_episodes
 from textgym_agents.runs.recipes import recipe_for
+from textgym_agents.runs.validation import Validation
 from textgym_agents.vec_env import vectorised
 
 SAMPLED_PROMPTS = 12
 RECORDED_EPISODES = 8
 _SAMPLED_TIMES = 4  # during training, evenly; and before it
 _EVALUATION_SEED = 0  # of held-out prompts and their completions: the same in all runs, so that runs compare
+_VALIDATION_SEED = 1  # of those that choose a checkpoint: others
 _VERSIONS = ("textgym", "torch", "transformers", "stable-baselines3", "gymnasium", "numpy", "tokenizers")
 
 
@@ -87,6 +90,7 @@ class Result:
         folder: The run's.
         finished: Whether training came to its end; else it was interrupted and can be resumed.
         timesteps: Tokens trained so far.
+        best: Tokens that the resulting policy was trained for, fewer where a validation score has chosen an earlier one.
         seconds: Spent training in this session, evaluations left out.
         trained: Tokens trained in this session.
         before: Evaluation of the untrained policy, as in ``evaluation.json``.
@@ -96,6 +100,7 @@ class Result:
     folder: RunFolder
     finished: bool
     timesteps: int
+    best: int
     seconds: float
     trained: int
     before: dict[str, Any] | None
@@ -119,6 +124,10 @@ class TrainingRun:
         self.examples = held_out(setting, config.eval_episodes, _EVALUATION_SEED)
         setting.encode_prompts(self.examples)  # a prompt that is too long is reported before anything is written
         self.shown = self.examples[:: max(1, len(self.examples) // SAMPLED_PROMPTS)][:SAMPLED_PROMPTS]
+        self.validation: Validation | None = None
+        if config.patience is not None:
+            self._choosing = held_out(setting, config.eval_episodes, _VALIDATION_SEED)
+            self.validation = Validation(folder, config.patience, self._validation_score)
 
     @classmethod
     def new(cls, path: str | Path, config: RunConfig, observer: Observer | None = None) -> TrainingRun:
@@ -139,6 +148,14 @@ class TrainingRun:
                 hint = "give a file for each split ('name.{split}.jsonl.gz'), records with a 'split', or --eval-prompts"
                 note = f"{shared} of {len(run.examples)} held-out prompts are also training prompts"
                 observer.note(note if shared < len(run.examples) / 2 else f"{note}; {hint}")
+        if config.patience is not None:
+            known = {e.prompt for e in run.examples}
+            shared = sum(e.prompt in known for e in run._choosing)
+            if shared > len(run._choosing) / 2:
+                observer.note(
+                    f"{shared} of {len(run._choosing)} validation prompts are also those of the evaluation, which will "
+                    "flatter: measure the result with textgym eval --split test"
+                )
         folder.write_config(config)
         return run
 
@@ -177,10 +194,17 @@ class TrainingRun:
         kwargs = {**grouped, **config.env_kwargs, "split": "train"}
         env = vectorised(config.env_id, config.hyperparameters["n_envs"], **kwargs)
         model = load_algorithm(checkpoint, env, config.device)
-        state = "Resuming" if timesteps < config.total_timesteps else "Training is complete in"
+        run = cls(folder, config, model, setting_of(config.env_id, **config.eval_kwargs), observer)
+        state = "Resuming" if run.goes_on else "Training is complete in"
         observer.note(f"{state} {folder.path}: {timesteps:,} of {config.total_timesteps:,} tokens")
         folder.write_config(config)
-        return cls(folder, config, model, setting_of(config.env_id, **config.eval_kwargs), observer)
+        return run
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is anything left to train."""
+        over = self.validation is not None and self.validation.over
+        return self.model.num_timesteps < self.config.total_timesteps and not over
 
     @classmethod
     def _begin(cls, folder: RunFolder, config: RunConfig, observer: Observer) -> TrainingRun:
@@ -214,14 +238,19 @@ class TrainingRun:
                 self._write_samples(0)
                 before = self._evaluate("Evaluating the untrained policy").to_json()
                 self.folder.write_json("evaluation.json", {"before": before})
-            seconds = self._learn(signals) if started < self.config.total_timesteps else 0.0
-            done = self.folder.checkpoints()[-1][0]
+            seconds = self._learn(signals) if self.goes_on else 0.0
+            done, best = self.folder.checkpoints()[-1][0], self._result()[0]
             after = stored.get("after") if stored.get("timesteps") == done else None
             if signals.requested:
                 self._report()
             elif after is None:
                 after = self._finish(before)
-        return Result(self.folder, not signals.requested, done, seconds, max(0, done - started), before, after)
+        trained = max(0, done - started)
+        return Result(self.folder, not signals.requested, done, best, seconds, trained, before, after)
+
+    def _result(self) -> tuple[int, Path]:
+        """The checkpoint that the run is for, and its tokens."""
+        return self.folder.checkpoints()[-1] if self.validation is None else self.validation.best_checkpoint()
 
     def _learn(self, signals: StopSignals) -> float:
         config, model = self.config, self.model
@@ -233,12 +262,16 @@ class TrainingRun:
         logger = Logger(str(self.folder.path), writers)
         model.set_logger(logger)
         every = config.total_timesteps / _SAMPLED_TIMES
-        callback = RunCallback(self.folder, self.observer, signals, config.checkpoint_every, every, self._write_samples)
+        callback = RunCallback(
+            self.folder, self.observer, signals, config.checkpoint_every, every, self._write_samples, self.validation
+        )
         self.observer.phase("Training", config.total_timesteps, started)
         signals.patient = True
         try:
             model.learn(config.total_timesteps - started, callback=callback, reset_num_timesteps=started == 0)
             callback.save()
+            if not signals.requested:
+                callback.validate()
         except TextGymError as error:
             last = self.folder.checkpoints()
             hint = f"textgym train --resume {self.folder.path}"
@@ -251,7 +284,13 @@ class TrainingRun:
         return time.monotonic() - began
 
     def _finish(self, before: dict[str, Any] | None) -> dict[str, Any]:
-        timesteps, checkpoint = self.folder.checkpoints()[-1]
+        newest = self.folder.checkpoints()[-1][0]
+        timesteps, checkpoint = self._result()
+        if timesteps != newest:
+            self.observer.note(
+                f"The checkpoint of {timesteps:,} tokens was best on the validation prompts: it is the result"
+            )
+            self.model = load_algorithm(checkpoint, self.model.env, self.config.device)
         self.folder.publish(checkpoint)
         evaluation = self._evaluate("Evaluating the trained policy")
         self._write_samples(timesteps)
@@ -260,7 +299,7 @@ class TrainingRun:
         records = record_episodes(self.model, env, episodes, _EVALUATION_SEED, reference=self._reference())
         self.folder.write_json("episodes.json", records)
         after = evaluation.to_json()
-        self.folder.write_json("evaluation.json", {"before": before, "after": after, "timesteps": timesteps})
+        self.folder.write_json("evaluation.json", {"before": before, "after": after, "timesteps": newest})
         self._report()
         return after
 
@@ -274,6 +313,9 @@ class TrainingRun:
             reference=self._reference(),
             progress=self.observer.advance,
         )
+
+    def _validation_score(self) -> float:
+        return float(np.mean([s.reward for s in write(self.model, self.setting, self._choosing, _VALIDATION_SEED)]))
 
     def _reference(self) -> PreTrainedModel | None:
         """The model that training started from, also where no penalty keeps it in memory."""
