@@ -1,7 +1,7 @@
 """Which settings suit each algorithm, and what each algorithm then makes of a task; on the bundled model.
 
 ``python benchmarks/algorithms.py search --out runs/search --json benchmarks/results/search.json`` tries the settings in
-`SEARCHED` with one seed; the winners became rows of ``textgym_agents/runs/recipes.py``.
+`SEARCHED` with one seed; the winners became rows of ``textgym_agents/runs/recipes.json``.
 
 ``python benchmarks/algorithms.py table --out runs/algorithms --json benchmarks/results/algorithms.json`` trains every
 online algorithm by its recipe with several seeds.

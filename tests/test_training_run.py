@@ -14,6 +14,7 @@ import torch
 from agent_fixtures import ENV_ID, EOS, tiny_gpt2, tiny_ppo, vector
 from transformers import T5Config, T5ForConditionalGeneration
 
+from textgym import TASKS
 from textgym.core import TextGymError
 from textgym.prompts import FixedPrompts
 from textgym.rewards import Sentiment
@@ -25,7 +26,7 @@ from textgym_agents.runs.callbacks import CsvLog, Observer
 from textgym_agents.runs.evaluation import evaluate, held_out, setting_of, write
 from textgym_agents.runs.folder import RunError, RunFolder, find_run
 from textgym_agents.runs.inspection import record_episodes
-from textgym_agents.runs.recipes import recipe_for
+from textgym_agents.runs.recipes import applies, recipe_for, rows
 from textgym_agents.runs.training import TrainingRun, make_config
 
 ENV = {"max_new_tokens": 8, "min_new_tokens": 2}
@@ -444,6 +445,20 @@ def test_bad_settings():
         make_config(ENV_ID, total_timesteps=0)
     with pytest.raises(ValueError, match="Expected `checkpoint_every`"):
         make_config(ENV_ID, checkpoint_every=-1)
+
+
+@pytest.mark.parametrize(
+    "row", rows(), ids=lambda row: "-".join(str(row.get(n, "any")) for n in ("env_id", "algo", "model"))
+)
+def test_every_recipe_is_of_something_that_exists(row):
+    assert set(row) <= {"note", "env_id", "algo", "model", "total_timesteps", "hyperparameters"}
+    named = {n: [row[n]] if isinstance(row[n], str) else row[n] for n in ("env_id", "algo", "model") if n in row}
+    assert set(named.get("env_id", [])) <= {task.id for task in TASKS.values()}
+    for algo in named.get("algo", []):
+        hyperparameters_of(algo, row.get("hyperparameters", {}))
+    for env_id in named.get("env_id", ["X"]):
+        for algo in named.get("algo", ["x"]):
+            assert applies(row, env_id=env_id, algo=algo, model=named.get("model", ["y"])[0])
 
 
 def test_recipes_merge_from_general_to_special():
