@@ -35,7 +35,12 @@ SEARCHED: dict[str, list[dict[str, Any]]] = {
     "bestofn": [{"learning_rate": rate, "kl_coef": 0.01} for rate in (3e-4, 1e-3)],
     "dpo": [
         *({"learning_rate": rate, "beta": beta} for rate, beta in ((1.5e-4, 0.1), (3e-4, 0.1), (3e-4, 0.03))),
-        *({"learning_rate": 6e-4, "n_envs": 16, "beta": beta} for beta in (0.1, 0.03)),
+        *({"learning_rate": 6e-4, "n_envs": 16, "beta": beta} for beta in (0.03, 0.1, 0.5, 1.0)),
+        {"learning_rate": 3e-4, "n_envs": 16, "beta": 0.5},
+        *(
+            {"learning_rate": rate, "n_envs": 16, "beta": 0.1, "rpo_alpha": alpha}
+            for rate, alpha in ((6e-4, 1.0), (3e-4, 1.0), (3e-4, 3.0), (3e-4, 0.3))
+        ),
     ],
     "trpo": [{"target_kl": kl, "cg_max_steps": 5, "sub_sampling_factor": 4} for kl in (0.01, 0.04)],
 }

@@ -158,7 +158,24 @@ def reward_models() -> str:
             f"| {spearman} | {accuracy} | {mse} | {line} | {ece} |"
         )
     page = (DOCS / "reward_models.md").read_text(encoding="utf-8")
-    return _filled(page, "agreement", "\n".join(lines))
+    return _filled(_filled(page, "agreement", "\n".join(lines)), "policy", movie_policy())
+
+
+def movie_policy() -> str:
+    """What raters' models think of policies that were trained to please one of them."""
+    lines = [
+        "| policy | seed | proxy | judge | VADER, -1 to 1 | KL, nats | distinct pairs of words |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rows = measured("movie_policy")["rows"]
+    for row, when in [(rows[0], "before"), *((row, "after") for row in rows)]:
+        found = row[when]
+        ratings = " | ".join(
+            "{:+.2f} ({:+.2f} to {:+.2f})".format(*found[name]) for name in ("proxy", "judge", "vader")
+        )
+        policy, seed = ("untrained", "") if when == "before" else ("trained", row["seed"])
+        lines.append(f"| {policy} | {seed} | {ratings} | {found['kl']:.1f} | {found['distinct_2']:.2f} |")
+    return "\n".join(lines)
 
 
 def algorithms() -> str:
@@ -180,7 +197,23 @@ def algorithms() -> str:
             f"| {before.split(',')[0]} | {after} | {gap:.0%} | {kl} |"
         )
     page = (DOCS / "algorithms.md").read_text(encoding="utf-8")
-    return _filled(page, "algorithms", "\n".join(lines))
+    return _filled(_filled(page, "algorithms", "\n".join(lines)), "distillation", distillation())
+
+
+def distillation() -> str:
+    """What a small student learns from references, and what from a teacher."""
+    lines = ["| learned from | perplexity of held-out references, each seed | reward, each seed |", "|---|---|---|"]
+    runs = measured("distillation")["runs"]
+    names = {
+        "references": "references: `SFT`",
+        "word": "the same, and the teacher's distributions: `word`",
+        "sequence": "the teacher's answers to new prompts: `sequence`",
+    }
+    for method, name in names.items():
+        mine = [run for run in runs if run["method"] == method]
+        cells = (", ".join(f"{run[what]:.2f}" for run in mine) for what in ("perplexity", "reward"))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _filled(page: str, mark: str, table: str) -> str:
