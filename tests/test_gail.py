@@ -33,12 +33,14 @@ def with_opinion(**kwargs: Any) -> GAIL:
     return algorithm
 
 
-def belief(algorithm: GAIL, ids: list[int]) -> float:
-    """What the discriminator thinks of a text, token by token and without padding."""
-    model = algorithm.discriminator
+def belief(algorithm: GAIL, episode: Any, tokens: int | None = None) -> float:
+    """What the discriminator thinks of an episode up to so many tokens, without padding."""
+    model, start = algorithm.discriminator, len(episode.prompt)
+    ids = torch.tensor([(episode.prompt + episode.tokens)[: None if tokens is None else start + tokens]])
+    chosen = torch.tensor(episode.chosen[:tokens])
     with torch.no_grad():
-        hidden = model.model.base_model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1]
-        return float(model.head(hidden).sigmoid())
+        hidden = model.model.base_model(input_ids=ids).last_hidden_state[0, start:][chosen]
+        return float(model.head(hidden.mean(0)).sigmoid())
 
 
 def test_discriminator_loss_against_a_loop() -> None:
@@ -52,9 +54,12 @@ def test_it_reads_what_was_written_up_to_each_token() -> None:
     found = Discriminator(tiny_gpt2(vocab_size=len(WORDS)), len(WORDS), False)
     torch.nn.init.normal_(found.head.weight)
     ids, mask = torch.tensor([[0, 0, 3, 4, 5]]), torch.tensor([[False, False, True, True, True]])
-    whole = found(ids, mask, 2)
-    alone = found(ids[:, 2:4], mask[:, 2:4], 1)
-    torch.testing.assert_close(whole[:, :1], alone)
+    written = torch.tensor([[False, True, True]])
+    whole = found(ids, mask, written)
+    alone = found(ids[:, 2:4], mask[:, 2:4], written[:, 1:2])
+    torch.testing.assert_close(whole[:, 1:2], alone)
+    states = found.model.base_model(input_ids=ids[:, 2:]).last_hidden_state[0]
+    torch.testing.assert_close(whole[0, 2:], found.head((states[1] + states[2]) / 2))
 
 
 @pytest.mark.parametrize("kind", ["dense", "final"])
@@ -63,7 +68,7 @@ def test_what_it_pays(kind: str) -> None:
     played = played_by(algorithm)
     paid = algorithm._paid(played)
     for row, episode in enumerate(played.episodes()):
-        beliefs = [belief(algorithm, episode.prompt + episode.tokens[: t + 1]) for t in range(len(episode.tokens))]
+        beliefs = [belief(algorithm, episode, t + 1) for t in range(len(episode.tokens))]
         wanted = np.diff(beliefs, prepend=0.0) if kind == "dense" else [0.0] * (len(beliefs) - 1) + beliefs[-1:]
         np.testing.assert_allclose(paid[row, -len(beliefs) :], wanted, atol=1e-5)
         assert (paid[row, : -len(beliefs)] == 0).all()
@@ -74,7 +79,7 @@ def test_a_search_that_is_certain_pays_what_the_greedy_completion_is_worth() -> 
     played = played_by(algorithm)
     paid = algorithm._paid(played)
     for row, episode in enumerate(played.episodes()):
-        whole = belief(algorithm, episode.prompt + episode.tokens)  # greedy, so every prefix leads there
+        whole = belief(algorithm, episode)  # greedy, so every prefix leads there
         assert paid[row].sum() == pytest.approx(whole, abs=1e-5)
         first = len(paid[row]) - len(episode.tokens)
         assert float(paid[row, first]) == pytest.approx(whole, abs=1e-5)
@@ -88,7 +93,7 @@ def test_with_replies_only_the_policys_tokens_are_paid() -> None:
     assert not bool(played.action_mask.all())
     assert (paid[~played.action_mask] == 0).all()
     for row, episode in enumerate(played.episodes()):
-        assert float(paid[row].sum()) == pytest.approx(belief(algorithm, episode.prompt + episode.tokens), abs=1e-5)
+        assert float(paid[row].sum()) == pytest.approx(belief(algorithm, episode), abs=1e-5)
 
 
 def test_the_policy_is_not_moved_by_the_discriminators_updates() -> None:

@@ -175,7 +175,7 @@ class GAIL(PPO):
         return paid
 
     def _logits(self, part: Sequences) -> torch.Tensor:
-        found: torch.Tensor = self.discriminator(part.input_ids, part.attention_mask, part.action_mask.shape[1])
+        found: torch.Tensor = self.discriminator(part.input_ids, part.attention_mask, part.action_mask)
         return found
 
     def _searched(self, played: Sequences) -> torch.Tensor:
@@ -198,10 +198,9 @@ class GAIL(PPO):
                 )
                 ends = complete(self.policy, bare.input_ids[:, :-1], bare.attention_mask[:, :-1], left, choose)
             over = [i for i in rows if i not in set(going)]
+            texts = [episodes[i].tokens[:done] + end for i, end in zip(repeated, ends, strict=True)]
             whole = Sequences.of(
-                [*prompts, *(episodes[i].prompt + episodes[i].tokens[:-1] for i in over)],
-                [*ends, *(episodes[i].tokens[-1:] for i in over)],
-                None,
+                [episodes[i].prompt for i in [*repeated, *over]], [*texts, *(episodes[i].tokens for i in over)], None
             )
             parts = [whole.select(some).to(self.device) for some in torch.arange(len(whole)).split(256)]
             scores = torch.cat([self._logits(part)[:, -1].sigmoid().cpu() for part in parts])

@@ -12,7 +12,10 @@ from textgym_agents.models.backbone import backbone_of
 
 
 class Discriminator(nn.Module):
-    """A copy of a causal language model, with a linear head that reads the hidden state *behind* every token."""
+    """A copy of a causal language model, with a linear head on the mean of the hidden states behind the tokens so far.
+
+    A mean, as the state behind an end token alone says little of what came before: it is about to begin something new.
+    """
 
     def __init__(self, model: PreTrainedModel, vocab_size: int, bf16: bool | str) -> None:
         """Args: model: Is copied. vocab_size, bf16: See :class:`textgym_agents.policies.LMPolicy`."""
@@ -25,16 +28,18 @@ class Discriminator(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, ids: Tensor, mask: Tensor, columns: int) -> Tensor:
-        """Logits ``[B, K]`` that what was written up to each of the last ``columns`` tokens is genuine.
+    def forward(self, ids: Tensor, mask: Tensor, written: Tensor) -> Tensor:
+        """Logits ``[B, K]`` that what was written up to each token is genuine.
 
         Args:
             ids: ``[B, S]`` int64, left-padded.
             mask: ``[B, S]`` bool.
-            columns: ``K``, at most ``S``.
+            written: ``[B, K]`` bool, ``K`` at most ``S``: which of the last tokens were written, rather than given.
         """
-        hidden = self._backbone.states(ids, mask)[:, -columns:]
-        logits: Tensor = self.head(hidden).squeeze(-1)
+        hidden = self._backbone.states(ids, mask)[:, -written.shape[1] :]
+        count = written.cumsum(-1).clamp(min=1)[..., None]
+        so_far = torch.where(written[..., None], hidden, torch.zeros_like(hidden)).cumsum(1) / count
+        logits: Tensor = self.head(so_far).squeeze(-1)
         return logits
 
 
