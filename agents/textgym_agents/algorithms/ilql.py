@@ -54,7 +54,8 @@ class ILQL(ValueBasedAlgorithm):
 
     When to use it: where there are texts with ratings and no way to rate new ones, or where rating costs much more than
     training. With a reward at hand, on-policy algorithms get there sooner: what they learn of ``TextGen-Delay-v0`` in 8,000
-    tokens takes it 3,000 episodes of the bundled model's own, each read eight times. Not for tasks in which somebody replies, with a ``dataset``.
+    tokens takes it 3,000 episodes of the bundled model's own, each read several times. Not for tasks in which somebody replies,
+    with a ``dataset``.
 
     It is a Stable-Baselines3 algorithm; keyword names are SB3's, except those marked * which SB3 does not have. Without a
     ``dataset`` it makes one: the untrained policy plays ``learning_starts`` tokens. From then on the environment is not played
