@@ -49,8 +49,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 from transformers import GPT2LMHeadModel, PreTrainedModel
 
 from textgym_agents import PPO, Decoding
-from textgym_agents.algorithms.base import TrainingError
 from textgym_agents.algorithms.checkpoint import CheckpointError
+from textgym_agents.algorithms.updates import TrainingError
 from textgym_agents.rollouts.buffers import Sequences
 from textgym_agents.vec_env import GymVecEnv
 

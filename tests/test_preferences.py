@@ -132,7 +132,7 @@ def test_a_dataset_is_learned_and_the_environment_not_played(tmp_path: Path) -> 
         ({"label_smoothing": 0.5}, ValueError, "below 0.5"),
         ({"label_smoothing": 0.1, "loss_type": "ipo"}, ValueError, "0 without loss_type='sigmoid'"),
         ({"ent_coef": 0.1}, TypeError, "DPO takes no ent_coef: `beta` holds it"),
-        ({"dataset": []}, TextGymError, "at least one pair"),
+        ({"dataset": []}, TextGymError, "at least one record"),
         ({"dataset": 3}, TypeError, "a JSON Lines file or a list of records"),
         ({"dataset": "none.jsonl"}, TextGymError, "there is no file 'none.jsonl'"),
         ({"dataset": ["a"]}, TextGymError, "record 1 of dataset"),

@@ -258,7 +258,10 @@ FINE = {"text": "a", "rating": 1}
         ([], "at least one record"),
         ([{"completions": ["a", "b"], "ranks": [1, 1]}], "a text is better than another"),
         (3, "a JSON Lines file or a list"),
-        ("nowhere.jsonl", "Could not read 'nowhere.jsonl'"),
+        (
+            "nowhere.jsonl",
+            "Expected `train_dataset` to be the path of a JSON Lines file, but there is no file 'nowhere.jsonl'",
+        ),
     ],
 )
 def test_bad_records(records, message):
@@ -269,7 +272,7 @@ def test_bad_records(records, message):
 def test_bad_files(tmp_path):
     path = tmp_path / "ratings.jsonl"
     path.write_text('{"text": "a", "rating": 1}\n{"text": \n')
-    with pytest.raises(DataError, match=r"ratings.jsonl, record 2: expected one JSON object a line"):
+    with pytest.raises(DataError, match=r"Line 2 of '.*ratings.jsonl' is not JSON"):
         trainer_of(path)
     path.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(DataError, match="is not UTF-8"):

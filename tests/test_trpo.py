@@ -12,7 +12,6 @@ from test_ppo import Keep, differ
 from test_rollout import collect
 
 from textgym_agents import TRPO
-from textgym_agents.algorithms.base import TrainingError
 from textgym_agents.algorithms.trust_region import (
     RolloutPart,
     conjugate_gradient,
@@ -20,6 +19,7 @@ from textgym_agents.algorithms.trust_region import (
     flat_grad,
     mean_over,
 )
+from textgym_agents.algorithms.updates import TrainingError
 from textgym_agents.rollouts.buffers import Sequences
 
 

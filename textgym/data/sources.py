@@ -7,11 +7,11 @@ import importlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from textgym.core import Split
+from textgym.core import Split, expected
 from textgym.data.records import PromptError, names_of
 
 Rows = Iterable[tuple[int, Any]]
@@ -26,13 +26,36 @@ _OFFLINE = (
 )
 
 
-def local_rows(path: str | Path, split: Split) -> Rows:
+def given_rows(dataset: str | os.PathLike[str] | Sequence[Any], name: str = "dataset") -> list[tuple[int, Any]]:
+    """Records that somebody gives: those of a file, see :func:`local_rows`, or of a list, which are numbered from 1.
+
+    Args:
+        dataset: The path or the list.
+        name: What errors call it.
+
+    Raises:
+        PromptError: The file cannot be read, or there is no record.
+        TypeError: It is neither.
+    """
+    if isinstance(dataset, (str, os.PathLike)):
+        rows = list(local_rows(os.fspath(dataset), "train", name))
+    elif isinstance(dataset, Sequence):
+        rows = list(enumerate(dataset, start=1))
+    else:
+        raise TypeError(expected(name, dataset, "a JSON Lines file or a list of records"))
+    if not rows:
+        raise PromptError(expected(name, dataset, "at least one record"))
+    return rows
+
+
+def local_rows(path: str | Path, split: Split, name: str = "prompts") -> Rows:
     """The rows of a file or folder.
 
     Args:
         path: JSON Lines (also ``.gz``), Parquet, or a folder that ``datasets`` saved with ``save_to_disk``. ``{split}`` in
             it stands for the split's name, for ``dev`` also ``validation`` and ``valid``.
         split: The split asked for.
+        name: What errors call it.
 
     Raises:
         PromptError: There is no such file, or it cannot be read.
@@ -43,7 +66,7 @@ def local_rows(path: str | Path, split: Split) -> Rows:
     if _is_saved(file):
         return _saved_rows(file, split)
     if not os.path.isfile(file):
-        raise PromptError(f"Expected `prompts` to be the path of a JSON Lines file, but there is no file {str(file)!r}")
+        raise PromptError(f"Expected `{name}` to be the path of a JSON Lines file, but there is no file {str(file)!r}")
     return _parquet_rows(file) if file.suffix == ".parquet" else _json_rows(file)
 
 

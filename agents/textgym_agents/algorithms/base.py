@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -24,8 +23,9 @@ from transformers import PreTrainedModel
 
 from textgym.core import TextGymError, expected, number, whole_number
 from textgym_agents.algorithms.kl import KLController
-from textgym_agents.algorithms.options import as_schedule
-from textgym_agents.algorithms.saving import SavedAlgorithm, put_states
+from textgym_agents.algorithms.options import as_schedule, check_ranges, first_value
+from textgym_agents.algorithms.saving import put_states
+from textgym_agents.algorithms.updates import MinibatchUpdates
 from textgym_agents.models.adapters import without_adapters
 from textgym_agents.models.backbone import Backbone, backbone_of
 from textgym_agents.models.loading import check_fits, load_model
@@ -44,15 +44,11 @@ BACKENDS: dict[str, Callable[..., RolloutWriter]] = {"transformers": PolicyWrite
 Self = TypeVar("Self", bound="TextAlgorithm")
 
 
-class TrainingError(TextGymError, RuntimeError):
-    """Training cannot go on."""
-
-
-class TextAlgorithm(SavedAlgorithm):
+class TextAlgorithm(MinibatchUpdates):
     """An SB3 on-policy algorithm whose unit of work is the episode.
 
     A rollout plays one whole episode in every environment, and again until ``n_steps * n_envs`` tokens are there. Subclasses
-    define ``train`` on ``self.rollout_buffer``.
+    define what is an advantage and what a loss, see :class:`MinibatchUpdates`, or ``train`` on ``self.rollout_buffer``.
 
     Attributes:
         reference: The model that the policy is held to; ``None`` without a penalty.
@@ -65,9 +61,6 @@ class TextAlgorithm(SavedAlgorithm):
         "CausalLMPolicy": CausalLMPolicy,
         "Seq2SeqLMPolicy": Seq2SeqLMPolicy,
     }
-    token_means: ClassVar[frozenset[str]] = frozenset({"approx_kl", "clip_fraction"})  # of what `_loss` gives to log
-    policy: LMPolicy
-    rollout_buffer: SequenceBuffer
     reference: PreTrainedModel | None
 
     def __init__(
@@ -112,28 +105,21 @@ class TextAlgorithm(SavedAlgorithm):
             raise TypeError(expected("policy", policy, "'CausalLMPolicy', 'Seq2SeqLMPolicy' or a subclass of LMPolicy"))
         if isinstance(policy, str) and policy not in self.policy_aliases:
             raise ValueError(expected("policy", policy, f"one of {sorted(self.policy_aliases)} or a class"))
-        for name, count in (
-            ("n_envs", n_envs),
-            ("n_steps", n_steps),
-            ("batch_size", batch_size),
-            ("n_epochs", n_epochs),
-            ("micro_batch_tokens", micro_batch_tokens),
-            ("stats_window_size", stats_window_size),
-        ):
-            whole_number(name, count, 1)
-        for name, value, low, high in (
-            ("gamma", gamma, 0, 1),
-            ("gae_lambda", gae_lambda, 0, 1),
-            ("ent_coef", ent_coef, -math.inf, math.inf),
-            ("vf_coef", vf_coef, 0, math.inf),
-        ):
-            number(name, value, low, high)
-        if target_kl is not None:
-            number("target_kl", target_kl, 0, math.inf, above=True, wanted="above 0, or None for none")
-        if max_grad_norm != math.inf:
-            number("max_grad_norm", max_grad_norm, 0, math.inf, above=True, wanted="a number above 0, or inf")
-        if not callable(learning_rate):
-            number("learning_rate", learning_rate, 0, math.inf, wanted="a number of at least 0 or a schedule")
+        check_ranges(
+            n_envs=n_envs,
+            n_steps=n_steps,
+            batch_size=batch_size,
+            n_epochs=n_epochs,
+            micro_batch_tokens=micro_batch_tokens,
+            stats_window_size=stats_window_size,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            ent_coef=ent_coef,
+            vf_coef=vf_coef,
+            target_kl=target_kl,
+            max_grad_norm=max_grad_norm,
+            learning_rate=learning_rate,
+        )
         if seed is not None and whole_number("seed", seed, 0) >= 2**32:
             raise ValueError(expected("seed", seed, "None or a whole number below 2**32"))
         if policy_kwargs is not None and not isinstance(policy_kwargs, dict):
@@ -148,9 +134,9 @@ class TextAlgorithm(SavedAlgorithm):
         self.batch_size, self.n_epochs, self.target_kl = batch_size, n_epochs, target_kl
         self.micro_batch_tokens = micro_batch_tokens
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
-        self.decoding = Decoding(self._first("temperature", temperature), top_k, top_p)
+        self.decoding = Decoding(first_value("temperature", temperature), top_k, top_p)
         self.kl_coef, self.kl_target, self.kl_horizon, self.ref_model = kl_coef, kl_target, kl_horizon, ref_model
-        self.kl = KLController(self._first("kl_coef", kl_coef), kl_target, kl_horizon)
+        self.kl = KLController(first_value("kl_coef", kl_coef), kl_target, kl_horizon)
         if callable(kl_coef) and kl_target is not None:
             raise ValueError(expected("kl_target", kl_target, "None where kl_coef is a schedule"))
         if not isinstance(whiten_rewards, bool):
@@ -190,20 +176,9 @@ class TextAlgorithm(SavedAlgorithm):
         )
         self.limits: Limits | None = None if self.env is None else _limits_of(self.env)
         self._rollout_start: dict[str, Any] | None = None
-        self._where = "the rollout"  # what is being learned from, for messages
         self._env_states: list[dict[str, Any]] | None = None  # to be put back when a loaded training goes on
         if _init_setup_model:
             self._setup_model()
-
-    @staticmethod
-    def _first(name: str, value: Any) -> Any:
-        """What a number or a schedule is at the beginning; the end of a schedule is looked at too."""
-        if not callable(value):
-            return value
-        positive = name == "temperature"
-        wanted = f"a schedule that stays {'above' if positive else 'at least'} 0"
-        number(name, value(0.0), 0, math.inf, above=positive, wanted=wanted)
-        return value(1.0)
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -449,86 +424,6 @@ class TextAlgorithm(SavedAlgorithm):
             log_probs, _, _ = self.policy.evaluate_sequences(batch, self.decoding.temperature, backbone=backbone)
             found[rows, found.shape[1] - log_probs.shape[1] :] = log_probs.cpu()
         return found
-
-    # ---- training ---------------------------------------------------------------------------------------------------
-
-    def train(self) -> None:
-        """Updates the policy on the rollout in the buffer; see SB3.
-
-        A minibatch is read in parts of like lengths, of at most ``micro_batch_tokens`` tokens. Their gradients are weighted so
-        that they add up to the minibatch's.
-        """
-        self.policy.set_training_mode(False)  # dropout stays off: it would change the log-probabilities
-        self._update_learning_rate(self.policy.optimizer)
-        shuffler = torch.Generator().manual_seed(self._new_seed())
-        logged: dict[str, list[float]] = defaultdict(list)
-        stop = False
-        for epoch in range(self.n_epochs):
-            for number_of_batch, batch in enumerate(self._batches(shuffler), start=1):
-                self._where = f"minibatch {number_of_batch} of pass {epoch + 1}"
-                numbers = self._accumulate(self._prepared(batch))
-                for name, number_ in numbers.items():
-                    logged[name].append(number_)
-                stop = self.target_kl is not None and numbers["approx_kl"] > 1.5 * self.target_kl
-                if stop:
-                    break
-                self._step()
-            self._n_updates += 1
-            if stop:
-                break
-        for name, seen in logged.items():
-            self.logger.record(f"train/{name}", seen[-1] if name == "loss" else float(np.mean(seen)))
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self._rollout_start = None  # from now on a checkpoint continues behind this rollout, not before it
-
-    def _batches(self, shuffler: torch.Generator) -> Iterator[Sequences]:
-        """The minibatches of one pass over the rollout, in an order by chance."""
-        return self.rollout_buffer.batches(self.batch_size, shuffler)
-
-    def _prepared(self, batch: Sequences) -> Sequences:
-        """A minibatch before it is cut into parts: the place for what concerns all of it."""
-        return batch
-
-    def _loss(self, part: Sequences) -> tuple[torch.Tensor, dict[str, float]]:
-        """The loss of a part of a minibatch, and what to log of it."""
-        raise NotImplementedError
-
-    def _weight(self, part: Sequences, batch: Sequences) -> float:
-        """Weight of a part in its minibatch: its share of the tokens, for a loss that is a mean over tokens."""
-        return part.num_tokens / batch.num_tokens
-
-    def _accumulate(self, batch: Sequences) -> dict[str, float]:
-        """The gradient of a minibatch's loss, part by part; returns what to log of it, likewise weighted."""
-        self.policy.optimizer.zero_grad()
-        numbers: dict[str, float] = defaultdict(float)
-        for rows in batch.passes(self.micro_batch_tokens):
-            part = batch.select(rows)
-            weight = self._weight(part, batch)
-            loss, found = self._loss(part.to(self.device))
-            if not torch.isfinite(loss):
-                raise TrainingError(
-                    f"The loss became {loss.item()} at {self.num_timesteps} timesteps, in {self._where} (update "
-                    f"{self._n_updates}), on {len(part)} episodes such as the tokens {part.episodes()[0].tokens[:12]}; "
-                    "the weights are those from before it. Try a lower learning_rate or max_grad_norm"
-                )
-            (weight * loss).backward()
-            share = part.num_tokens / batch.num_tokens
-            for name, value in {**found, "loss": loss.item()}.items():
-                numbers[name] += value * (share if name in self.token_means else weight)
-        return numbers
-
-    def _step(self) -> None:
-        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm, foreach=True)
-        if not torch.isfinite(norm):
-            raise TrainingError(
-                f"The gradient became {norm.item()} at {self.num_timesteps} timesteps, in {self._where} (update "
-                f"{self._n_updates}); the weights are those from before it. Try a lower learning_rate"
-            )
-        self.policy.optimizer.step()
-
-    def _new_seed(self) -> int:
-        """A number by chance, for another generator to start from."""
-        return int(torch.randint(2**62, (1,), generator=self.generator, device=self.device))
 
     def _now(self, schedule: float | Schedule) -> float:
         """A schedule's value at the present progress."""

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from typing_extensions import Unpack
 
 from textgym.core import expected, number, whole_number
 from textgym_agents.algorithms.demonstrations import demonstrations, wants_references
-from textgym_agents.algorithms.options import AlgorithmOptions
+from textgym_agents.algorithms.options import PPOOptions
 from textgym_agents.algorithms.ppo import PPO
 from textgym_agents.algorithms.supervised import setting_in
 from textgym_agents.models.discriminator import Discriminator, discriminator_loss
@@ -53,48 +52,25 @@ class GAIL(PPO):
         self,
         policy: str | type[LMPolicy],
         env: Any,
-        learning_rate: float | Schedule = 1e-4,
-        n_steps: int = 1,
-        batch_size: int = 32,
-        n_epochs: int = 4,
-        gamma: float = 1.0,
-        gae_lambda: float = 0.95,
-        clip_range: float | Schedule = 0.2,
-        clip_range_vf: float | Schedule | None = None,
-        normalize_advantage: bool = True,
-        vf_coef: float = 0.5,
-        target_kl: float | None = None,
-        kl_coef: float = 0.05,
+        *,
         targets: str = "auto",
         discriminator_reward: str = "dense",
         discriminator_learning_rate: float = 1e-4,
         discriminator_updates: int = 1,
         rollout_samples: int = 4,
-        **options: Unpack[AlgorithmOptions],
+        **options: Unpack[PPOOptions],
     ) -> None:
-        """Makes the algorithm. Arguments that are not explained here are as for :class:`PPO`.
+        """Makes the algorithm.
 
         Args:
-            policy: See there.
-            env: See there; its prompts, and their references or the task's answers, are what counts.
-            learning_rate: See there.
-            n_steps: See there.
-            batch_size: See there.
-            n_epochs: See there.
-            gamma: See there.
-            gae_lambda: See there.
-            clip_range: See there.
-            clip_range_vf: See there.
-            normalize_advantage: See there.
-            vf_coef: See there.
-            target_kl: See there.
-            kl_coef: See there.
+            policy: As for :class:`PPO`.
+            env: As for :class:`PPO`; its prompts, and their references or the task's answers, are what counts.
             targets: * Which completions are genuine, as for :class:`SFT`.
             discriminator_reward: * ``"dense"``, ``"final"`` or ``"rollout"``; see the class.
             discriminator_learning_rate: * Of the discriminator, at least 0.
             discriminator_updates: * Its passes over a rollout and as many genuine completions.
             rollout_samples: * Completions a prefix, with ``"rollout"``.
-            options: See :class:`textgym_agents.algorithms.options.AlgorithmOptions`.
+            options: All other arguments of :class:`PPO`, and their defaults.
 
         Raises:
             ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.
@@ -107,23 +83,7 @@ class GAIL(PPO):
         self.targets, self.discriminator_reward = targets, discriminator_reward
         self.discriminator_learning_rate = discriminator_learning_rate
         self.discriminator_updates, self.rollout_samples = discriminator_updates, rollout_samples
-        super().__init__(
-            policy,
-            env,
-            learning_rate=learning_rate,
-            n_steps=n_steps,
-            batch_size=batch_size,
-            n_epochs=n_epochs,
-            gamma=gamma,
-            gae_lambda=gae_lambda,
-            clip_range=clip_range,
-            clip_range_vf=clip_range_vf,
-            normalize_advantage=normalize_advantage,
-            vf_coef=vf_coef,
-            target_kl=target_kl,
-            kl_coef=kl_coef,
-            **options,
-        )
+        super().__init__(policy, env, **options)
 
     def _setup_model(self) -> None:
         super()._setup_model()

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor
 from typing_extensions import Unpack
 
 from textgym.core import expected, number, whole_number
-from textgym_agents.algorithms.options import AlgorithmOptions
+from textgym_agents.algorithms.options import PPOOptions
 from textgym_agents.algorithms.ppo import PPO
 from textgym_agents.algorithms.saving import Stateful
 from textgym_agents.models.backbone import backbone_of
@@ -52,44 +51,21 @@ class NLPO(PPO):
         self,
         policy: str | type[LMPolicy],
         env: Any,
-        learning_rate: float | Schedule = 1e-4,
-        n_steps: int = 1,
-        batch_size: int = 32,
-        n_epochs: int = 4,
-        gamma: float = 1.0,
-        gae_lambda: float = 0.95,
-        clip_range: float | Schedule = 0.2,
-        clip_range_vf: float | Schedule | None = None,
-        normalize_advantage: bool = True,
-        vf_coef: float = 0.5,
-        target_kl: float | None = None,
-        kl_coef: float = 0.05,
+        *,
         mask_top_p: float = 0.9,
         mask_update_interval: int = 10,
         mask_loss_coef: float = 0.5,
-        **options: Unpack[AlgorithmOptions],
+        **options: Unpack[PPOOptions],
     ) -> None:
-        """Makes the algorithm. Arguments that are not explained here are as for :class:`PPO`.
+        """Makes the algorithm.
 
         Args:
-            policy: See there.
-            env: See there.
-            learning_rate: See there.
-            n_steps: See there.
-            batch_size: See there.
-            n_epochs: See there.
-            gamma: See there.
-            gae_lambda: See there.
-            clip_range: See there.
-            clip_range_vf: See there.
-            normalize_advantage: See there.
-            vf_coef: See there.
-            target_kl: See there.
-            kl_coef: See there.
+            policy: As for :class:`PPO`.
+            env: As for :class:`PPO`.
             mask_top_p: * Probability that the allowed tokens have under the masking policy, in (0, 1]; 1 is PPO.
             mask_update_interval: * Rollouts after which the masking policy becomes the policy as it is then.
             mask_loss_coef: * Weight of keeping the policy's probability inside the mask, at least 0; see the class.
-            options: See :class:`textgym_agents.algorithms.options.AlgorithmOptions`.
+            options: All other arguments of :class:`PPO`, and their defaults.
 
         Raises:
             ValueError, TypeError: An argument is bad; the message names it, its value and what was expected.
@@ -100,23 +76,7 @@ class NLPO(PPO):
         if (backend := options.get("rollout_backend", "transformers")) != "transformers":
             raise ValueError(expected("rollout_backend", backend, "'transformers' with NLPO"))
         self.mask_age = 0
-        super().__init__(
-            policy,
-            env,
-            learning_rate=learning_rate,
-            n_steps=n_steps,
-            batch_size=batch_size,
-            n_epochs=n_epochs,
-            gamma=gamma,
-            gae_lambda=gae_lambda,
-            clip_range=clip_range,
-            clip_range_vf=clip_range_vf,
-            normalize_advantage=normalize_advantage,
-            vf_coef=vf_coef,
-            target_kl=target_kl,
-            kl_coef=kl_coef,
-            **options,
-        )
+        super().__init__(policy, env, **options)
 
     def _make_writer(self) -> RolloutWriter:
         self.mask_model = copy.deepcopy(self.policy.model).requires_grad_(False).eval()

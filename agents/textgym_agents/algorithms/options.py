@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import LinearSchedule
 from transformers import PreTrainedModel
 
-from textgym.core import expected, number
+from textgym.core import expected, number, whole_number
 
 
 class AlgorithmOptions(TypedDict, total=False):
@@ -72,6 +72,23 @@ class AlgorithmOptions(TypedDict, total=False):
     _init_setup_model: bool
 
 
+class PPOOptions(AlgorithmOptions, total=False):
+    """Keyword arguments of :class:`textgym_agents.PPO`, which explains them, for algorithms that are PPO and something more."""
+
+    learning_rate: float | Schedule
+    n_steps: int
+    batch_size: int
+    n_epochs: int
+    gamma: float
+    gae_lambda: float
+    clip_range: float | Schedule
+    clip_range_vf: float | Schedule | None
+    normalize_advantage: bool
+    vf_coef: float
+    target_kl: float | None
+    kl_coef: float
+
+
 def arguments_of(algorithm: type) -> dict[str, Any]:
     """Constructor arguments of an algorithm and their defaults, those that its bases take included.
 
@@ -110,3 +127,36 @@ def as_schedule(name: str, value: Any) -> Any:
     if kind != "lin" or len(numbers) > 2 or not all(map(math.isfinite, numbers)):
         raise ValueError(expected(name, value, "a number, a function, or a text such as 'lin_0.1' or 'lin_1.0_0.7'"))
     return LinearSchedule(numbers[0], numbers[1] if len(numbers) == 2 else 0.0, 1.0)
+
+
+def first_value(name: str, value: Any) -> Any:
+    """What a number or a schedule is at the beginning; the end of a schedule is looked at too.
+
+    Raises:
+        ValueError: It would fall below 0, or to 0 where ``name`` is ``temperature``.
+    """
+    if not callable(value):
+        return value
+    positive = name == "temperature"
+    wanted = f"a schedule that stays {'above' if positive else 'at least'} 0"
+    number(name, value(0.0), 0, math.inf, above=positive, wanted=wanted)
+    return value(1.0)
+
+
+def check_ranges(*, learning_rate: Any, target_kl: float | None, max_grad_norm: float, **others: Any) -> None:
+    """Raises an error, which names it, for an argument of all on-policy algorithms that is no number or out of its range."""
+    for name in ("n_envs", "n_steps", "batch_size", "n_epochs", "micro_batch_tokens", "stats_window_size"):
+        whole_number(name, others[name], 1)
+    for name, low, high in (
+        ("gamma", 0, 1),
+        ("gae_lambda", 0, 1),
+        ("ent_coef", -math.inf, math.inf),
+        ("vf_coef", 0, math.inf),
+    ):
+        number(name, others[name], low, high)
+    if target_kl is not None:
+        number("target_kl", target_kl, 0, math.inf, above=True, wanted="above 0, or None for none")
+    if max_grad_norm != math.inf:
+        number("max_grad_norm", max_grad_norm, 0, math.inf, above=True, wanted="a number above 0, or inf")
+    if not callable(learning_rate):
+        number("learning_rate", learning_rate, 0, math.inf, wanted="a number of at least 0 or a schedule")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textgym.core import Example, TextGymError, expected
-from textgym.data.sources import local_rows
+from textgym.data.sources import given_rows
 from textgym_agents.rollouts.buffers import Sequences
 
 if TYPE_CHECKING:
@@ -35,15 +35,7 @@ def read_preferences(dataset: str | Path | Sequence[Mapping[str, Any]]) -> list[
         TextGymError: No such file, or nothing in it; a record lacks a field, or one is not a text; the message has its number.
         TypeError: Neither a path nor a list.
     """
-    if isinstance(dataset, (str, Path)):
-        records = list(local_rows(dataset, "train"))
-    elif isinstance(dataset, Sequence):
-        records = list(enumerate(dataset, start=1))
-    else:
-        raise TypeError(expected("dataset", dataset, f"a JSON Lines file or a list of records with {_FIELDS}"))
-    if not records:
-        raise TextGymError(expected("dataset", dataset, "at least one pair"))
-    return [_read(number, record) for number, record in records]
+    return [_read(number, record) for number, record in given_rows(dataset)]
 
 
 def _read(number: int, record: Any) -> Preference:

@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from textgym.core import expected, number, whole_number
-from textgym_agents.algorithms.base import TextAlgorithm, TrainingError
+from textgym_agents.algorithms.base import TextAlgorithm
 from textgym_agents.algorithms.options import AlgorithmOptions
 from textgym_agents.algorithms.trust_region import (
     RolloutPart,
@@ -22,6 +22,7 @@ from textgym_agents.algorithms.trust_region import (
     flat_grad,
     mean_over,
 )
+from textgym_agents.algorithms.updates import TrainingError
 from textgym_agents.losses import explained_variance, gae, whiten
 from textgym_agents.models.token_scores import Head
 from textgym_agents.policies import LMPolicy

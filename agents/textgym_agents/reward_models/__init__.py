@@ -1,6 +1,6 @@
 """Reward models: trained on what people said of texts, and measured against it."""
 
-from textgym_agents.algorithms.base import TrainingError
+from textgym_agents.algorithms.updates import TrainingError
 from textgym_agents.reward_models.data import DataError, read_judgements
 from textgym_agents.reward_models.evaluation import RewardModelEvaluation, evaluate_reward_model
 from textgym_agents.reward_models.trainer import RewardModelTrainer

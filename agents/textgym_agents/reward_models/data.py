@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
 import os
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from textgym.core import TextGymError, expected
+from textgym.data.records import PromptError
+from textgym.data.sources import given_rows
 
 Kind = Literal["scores", "comparisons", "rankings"]
 Dataset = str | os.PathLike[str] | Sequence[Mapping[str, Any]]
-"""A JSON Lines file (``.jsonl``, ``.jsonl.gz``), or its records."""
+"""A file (JSON Lines, also ``.gz``; Parquet), or its records."""
 
 _FORMS = "'text' with 'rating' or 'ratings'; 'chosen' with 'rejected'; or 'completions' with 'ranks' or 'ratings'"
 
@@ -64,39 +62,20 @@ def read_judgements(dataset: Dataset, name: str = "train_dataset") -> list[Judge
     Raises:
         DataError: It cannot be read, is empty, has records of several kinds, or a record has a bad field.
     """
-    if isinstance(dataset, (str, os.PathLike)):
-        name, records = str(dataset), list(_lines(Path(dataset)))
-    elif isinstance(dataset, Sequence):
-        records = list(dataset)
-    else:
-        raise DataError(expected(name, dataset, "a JSON Lines file or a list of mappings"))
-    read = [_judged(record, f"{name}, record {i}") for i, record in enumerate(records, 1)]
+    try:
+        rows = given_rows(dataset, name)
+    except (PromptError, TypeError) as error:
+        raise DataError(str(error)) from error
+    name = str(dataset) if isinstance(dataset, (str, os.PathLike)) else name
+    read = [_judged(record, f"{name}, record {i}") for i, record in rows]
     found = [item for item in read if item is not None]
     if not found:
-        raise DataError(
-            f"Expected {name!r} to have at least one record, actual: {len(records)} of which none can be used"
-        )
+        raise DataError(f"Expected {name!r} to have at least one record, actual: {len(rows)} of which none can be used")
     first = found[0]
     for item in found:
         if item.kind != first.kind:
             raise DataError(f"{item.where}: expected {first.kind}, as in {first.where}, actual: {item.kind}")
     return found
-
-
-def _lines(path: Path) -> Iterator[Any]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8-sig") as stream:
-            lines = [line for line in stream if line.strip()]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{str(path)!r} is not UTF-8 text: {error}") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"Could not read {str(path)!r}: {error}") from error
-    for i, line in enumerate(lines, 1):
-        try:
-            yield json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}, record {i}: expected one JSON object a line, actual: {error}") from error
 
 
 def _judged(record: Any, where: str) -> Judged | None:

@@ -13,7 +13,7 @@ import torch
 
 from textgym.core import expected, number, whole_number
 from textgym.rewards._transformers import ScoringModel
-from textgym_agents.algorithms.base import TrainingError
+from textgym_agents.algorithms.updates import TrainingError
 from textgym_agents.reward_models.batches import Group, Judgements, Objective, epoch_of, loss_of
 
 Progress = Callable[[int, float, float], None]

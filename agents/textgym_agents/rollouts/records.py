@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
 from textgym.core import Example, TextGymError, expected
-from textgym.data.sources import local_rows
+from textgym.data.sources import given_rows
 from textgym.envs.episodes import Setting
 from textgym.prompts import PromptError
 from textgym_agents.rollouts.buffers import Sequences
@@ -34,11 +34,7 @@ def read_episodes(dataset: str | pathlib.Path | Sequence[Mapping[str, Any]], env
             expected("env", env, "an environment of textgym where `dataset` is given: it has the tokenizer")
         )
     setting: Setting = env.get_attr("setting", indices=0)[0]
-    from_file = isinstance(dataset, (str, pathlib.Path))
-    rows: Iterable[tuple[int, Any]] = local_rows(dataset, "train") if from_file else enumerate(dataset, start=1)  # type: ignore[arg-type]
-    records = [_checked(record, number) for number, record in rows]
-    if not records:
-        raise PromptError(expected("dataset", dataset, "at least one record"))
+    records = [_checked(record, number) for number, record in given_rows(dataset)]
     prompts = setting.encode_prompts([Example(prompt) for prompt, _, _ in records])
     completions = [
         _ended(ids, setting, number)
