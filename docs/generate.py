@@ -197,7 +197,24 @@ def algorithms() -> str:
             f"| {before.split(',')[0]} | {after} | {gap:.0%} | {kl} |"
         )
     page = (DOCS / "algorithms.md").read_text(encoding="utf-8")
-    return _filled(_filled(page, "algorithms", "\n".join(lines)), "distillation", distillation())
+    for mark, table in (("algorithms", "\n".join(lines)), ("distillation", distillation()), ("imitation", imitation())):
+        page = _filled(page, mark, table)
+    return page
+
+
+def imitation() -> str:
+    """How GAIL's discriminator fared, and the policy."""
+    lines = [
+        "| seed | highest accuracy | in the last five rollouts | score | perplexity | distinct pairs of words | KL, nats |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in measured("imitation")["rows"]:
+        accuracy, before, after = [point["accuracy"] for point in row["curve"]], row["before"], row["after"]
+        changes = " | ".join(f"{before[x]:.2f} → {after[x]:.2f}" for x in ("score", "perplexity", "distinct_2"))
+        lines.append(
+            f"| {row['seed']} | {max(accuracy):.2f} | {np.mean(accuracy[-5:]):.2f} | {changes} | {after['kl']:.1f} |"
+        )
+    return "\n".join(lines)
 
 
 def distillation() -> str:
