@@ -1,7 +1,7 @@
 """Which settings suit each algorithm, and what each algorithm then makes of a task; on the bundled model.
 
 ``python benchmarks/algorithms.py search --out runs/search --json benchmarks/results/search.json`` tries the settings in
-`SEARCHED` with one seed; the winners became rows of ``textgym_agents/runs/recipes.json``.
+`SEARCHED` with one seed, on which most rows of ``textgym_agents/runs/recipes.json`` for these algorithms rest.
 
 ``python benchmarks/algorithms.py table --out runs/algorithms --json benchmarks/results/algorithms.json`` trains every
 online algorithm by its recipe with several seeds.
@@ -63,7 +63,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines.append("|---|---|---|---|---|---|---|")
     for row in rows:
         after = ", ".join(f"{x:.2f}" for x in row["after"])
-        kl = ", ".join(f"{x:.1f}" for x in row["kl"])
+        kl = ", ".join("" if x is None else f"{x:.1f}" for x in row["kl"])  # no reference: not measured
         lines.append(
             f"| {row['trial']} | {max(row['tokens']):,} | {np.median(row['seconds']):.0f} | {np.mean(row['before']):.2f} "
             f"| {after} | {np.mean(closed(row)):.0%} | {kl} |"
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for future in as_completed(futures):
             algo, changes, seed = futures[future]
             row = row_of(task, [future.result()])
-            shown = f"{row['before'][0]:.2f} -> {row['after'][0]:.2f}  KL {row['kl'][0]:.1f}  {row['seconds'][0]:.0f} s"
+            shown = f"{row['before'][0]:.2f} -> {row['after'][0]:.2f}  KL {row['kl'][0] or 0:.1f}  {row['seconds'][0]:.0f} s"
             print(f"{label(algo, changes):45} seed {seed}  {shown}", flush=True)
     rows = []
     for algo, changes in trials:

@@ -87,6 +87,18 @@ def test_targets_and_slow_heads_have_no_gradient() -> None:
     assert all(p.grad is not None for p in algorithm.policy.action_values.parameters())
 
 
+def test_values_train_the_model_unless_it_is_to_stay() -> None:
+    def slope(bc_coef: float) -> float:
+        algorithm = with_values(toy_algorithm(ILQL, bc_coef=bc_coef))
+        collect(algorithm)  # type: ignore[arg-type]
+        algorithm._loss(algorithm.rollout_buffer.sequences)[0].backward()
+        grads = [p.grad for p in algorithm.policy.model.parameters() if p.grad is not None]
+        return max((float(g.abs().max()) for g in grads), default=0.0)
+
+    assert slope(1e-9) > 1e-4  # not by the fourth term
+    assert slope(0.0) == 0.0
+
+
 def test_without_supervised_learning_the_language_model_stays() -> None:
     algorithm = toy_algorithm(ILQL, learning_starts=50, batch_size=4, bc_coef=0.0)
     before = {k: v.clone() for k, v in algorithm.policy.state_dict().items()}

@@ -622,16 +622,24 @@ def scored_by(monkeypatch, scores):
     return left
 
 
+def logged_scores(folder):
+    """What the log has, by tokens."""
+    rows = csv.DictReader(folder.progress.open())
+    found = {row["time/total_timesteps"]: row["eval/mean_reward"] for row in rows if row.get("eval/mean_reward")}
+    return [{"timesteps": int(t), "reward": float(score)} for t, score in found.items()]
+
+
 def test_training_ends_when_patience_does(model_folder, tmp_path, monkeypatch):
-    left = scored_by(monkeypatch, [0.1, 0.3, 0.2, 0.3, 0.9])
+    left = scored_by(monkeypatch, [0.1, 0.4, 0.2, 0.3, 0.9])
     folder, watcher = RunFolder(tmp_path / "run"), Watcher()
     settings = {"checkpoint_every": 20, "patience": 2, "total_timesteps": 2000}
     result = TrainingRun.new(folder.path, config(model_folder, **settings), watcher).run()
     assert left == [0.9]
     assert result.finished
     scores = folder.read_json("validation.json")
-    assert [row["reward"] for row in scores] == [0.1, 0.3, 0.2, 0.3]  # an equal one is no better
-    assert result.best == scores[1]["timesteps"]
+    assert [row["reward"] for row in scores] == [0.1, 0.4, 0.2, 0.3]
+    assert logged_scores(folder) == scores
+    assert result.best == scores[1]["timesteps"] == folder.read_json("evaluation.json")["best"]
     assert result.timesteps == scores[3]["timesteps"]
     assert "was best" in watcher.notes[-1]
     # the best one is the result, and the one that is evaluated
@@ -639,13 +647,26 @@ def test_training_ends_when_patience_does(model_folder, tmp_path, monkeypatch):
     evaluation = evaluate(PPO.load(folder.model, device="cpu"), ENV_ID, 15, tokenizer=str(model_folder), **ENV)
     assert evaluation.reward[0] == pytest.approx(result.after["reward"][0])
     assert json.loads(folder.samples.read_text().splitlines()[-1])["timesteps"] == result.best
-    rows = list(csv.DictReader(folder.progress.open()))
-    assert {row["eval/mean_reward"] for row in rows} >= {"0.1", "0.3", "0.2"}
-    # it stays ended
+    # it stays ended, unless there is more patience
     again = TrainingRun.resume(folder.path, watcher)
+    assert "ended by its patience of 2" in watcher.notes[-1]
     assert not again.goes_on
     assert again.run().after == result.after
+    with pytest.raises(RunError, match="a patience of more than 2"):
+        TrainingRun.resume(folder.path, total_timesteps=3000)
     assert left == [0.9]
+    left[:] = [0.9, *[0.5] * 9]
+    more = TrainingRun.resume(folder.path, patience=3).run()
+    assert more.best > result.timesteps
+    assert len(left) == 6  # one that is better, three that are not
+
+
+def test_an_equal_score_is_no_better_and_nothing_learned_is_not_scored(model_folder, tmp_path, monkeypatch):
+    left = scored_by(monkeypatch, [0.3, 0.3, 0.3])
+    settings = {"checkpoint_every": 1, "patience": 1, "total_timesteps": 2000}
+    result = TrainingRun.new(tmp_path / "run", config(model_folder, **settings)).run()
+    assert len(left) == 1
+    assert 0 < result.best < result.timesteps
 
 
 def test_the_best_checkpoint_outlives_newer_ones(model_folder, tmp_path, monkeypatch):
@@ -657,33 +678,45 @@ def test_the_best_checkpoint_outlives_newer_ones(model_folder, tmp_path, monkeyp
     assert saved[0] == result.best < saved[1]
     assert result.timesteps == saved[-1] >= TOTAL
     assert len(folder.read_json("validation.json")) > 4
+    page = (folder.path / "report.html").read_text()
+    assert f'After <span class="faint">{result.best:,} tokens</span>' in page
 
 
-def test_an_interrupted_run_has_the_scores_of_a_whole_one(model_folder, tmp_path):
-    settings = {"checkpoint_every": 20, "patience": 3}
+def test_a_run_that_was_stopped_twice_has_the_scores_of_a_whole_one(model_folder, tmp_path):
+    settings = {"checkpoint_every": 75, "patience": 3, "total_timesteps": 400}  # every third rollout or so
     whole = TrainingRun.new(tmp_path / "whole", config(model_folder, **settings)).run()
-    sent = []
+    assert len(whole.folder.read_json("validation.json")) >= 3
 
-    def interrupt(done):
-        if done > 110 and not sent:
-            sent.append(done)
-            os.kill(os.getpid(), signal.SIGINT)
+    def interrupted(at):
+        sent = []
+
+        def interrupt(done):
+            if done > at and not sent:
+                sent.append(done)
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return Watcher(interrupt)
 
     path = tmp_path / "stopped"
-    assert not TrainingRun.new(path, config(model_folder, **settings), Watcher(interrupt)).run().finished
+    assert not TrainingRun.new(path, config(model_folder, **settings), interrupted(60)).run().finished
+    assert not TrainingRun.resume(path, interrupted(160)).run().finished
     result = TrainingRun.resume(path).run()
     assert result.best == whole.best
     assert result.after == whole.after
-    assert RunFolder(path).read_json("validation.json") == whole.folder.read_json("validation.json")
+    scores = RunFolder(path).read_json("validation.json")
+    assert scores == whole.folder.read_json("validation.json") == logged_scores(RunFolder(path))
 
 
-def test_validation_prompts_that_are_evaluated_too_are_named(model_folder, tmp_path):
+def test_validation_prompts_are_others_where_there_are_any(model_folder, tmp_path):
     watcher, prompts = Watcher(), ["A dog", "A cat", "The film"]
-    settings = config(model_folder, eval_prompts=prompts, eval_episodes=3, patience=1)
-    TrainingRun.new(tmp_path / "run", settings, watcher)
+    settings = {"eval_prompts": prompts, "patience": 1}
+    run = TrainingRun.new(tmp_path / "some", config(model_folder, eval_episodes=2, **settings), watcher)
+    assert watcher.notes == []
+    assert {e.prompt for e in run.examples} | {e.prompt for e in run._choosing} == set(prompts)
+    TrainingRun.new(tmp_path / "all", config(model_folder, eval_episodes=3, **settings), watcher)
     assert watcher.notes == [
-        "3 of 3 validation prompts are also those of the evaluation, which will flatter: measure the result with "
-        "textgym eval --split test"
+        "All 3 held-out prompts are evaluated, so they also choose the checkpoint, and the evaluation will flatter; with "
+        "fewer --eval-episodes others are left for that"
     ]
     with pytest.raises(ValueError, match="Expected `patience`"):
         make_config(ENV_ID, patience=0)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from textgym_agents.runs.training import Result, TrainingRun
 
 _RUN, _TRAINING = "Run folder", "Training"
-_WHEN_RESUMING = ("resume", "timesteps", "device")
+_WHEN_RESUMING = ("resume", "timesteps", "patience", "device")
 
 
 def train(
@@ -151,7 +151,7 @@ def train(
         observer = TerminalObserver(console)
         with bad_input():
             chosen = device if _is_given(ctx, "device") else None
-            run = TrainingRun.resume(resume, observer, total_timesteps=timesteps, device=chosen)
+            run = TrainingRun.resume(resume, observer, total_timesteps=timesteps, patience=patience, device=chosen)
     else:
         if env_id is None:
             raise TextGymError("Expected the ID of an environment to train on, or --resume RUN")

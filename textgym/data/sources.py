@@ -26,19 +26,22 @@ _OFFLINE = (
 )
 
 
-def given_rows(dataset: str | os.PathLike[str] | Sequence[Any], name: str = "dataset") -> list[tuple[int, Any]]:
+def given_rows(
+    dataset: str | os.PathLike[str] | Sequence[Any], name: str = "dataset", split: Split = "train"
+) -> list[tuple[int, Any]]:
     """Records that somebody gives: those of a file, see :func:`local_rows`, or of a list, which are numbered from 1.
 
     Args:
         dataset: The path or the list.
         name: What errors call it.
+        split: What ``{split}`` in a path stands for.
 
     Raises:
         PromptError: The file cannot be read, or there is no record.
         TypeError: It is neither.
     """
     if isinstance(dataset, (str, os.PathLike)):
-        rows = list(local_rows(os.fspath(dataset), "train", name))
+        rows = list(local_rows(os.fspath(dataset), split, name))
     elif isinstance(dataset, Sequence):
         rows = list(enumerate(dataset, start=1))
     else:

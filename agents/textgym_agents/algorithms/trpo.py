@@ -150,7 +150,14 @@ class TRPO(TextAlgorithm):
         if self.sub_sampling_factor > 1:
             some = parts_of(whole.select(torch.arange(0, len(whole), self.sub_sampling_factor)))
         weights = [p for p in self.policy.model.parameters() if p.requires_grad]
-        gradient = mean_over(lambda part: flat_grad(part.objective(), weights), parts)
+        before = list[Tensor]()
+
+        def slope(part: RolloutPart) -> Tensor:
+            objective = part.objective()
+            before.append(objective.detach() * part.size / mask.sum())
+            return flat_grad(objective, weights)
+
+        gradient = mean_over(slope, parts)
         if not torch.isfinite(gradient).all():
             raise TrainingError(f"The gradient is not finite at {self.num_timesteps} timesteps; nothing was changed")
 
@@ -162,7 +169,7 @@ class TRPO(TextAlgorithm):
         direction = conjugate_gradient(fisher, gradient, self.cg_max_steps)
         curvature = float(direction @ fisher(direction))
         step = math.sqrt(2 * self.target_kl / curvature) * direction if curvature > 0 else torch.zeros_like(direction)  # type: ignore[operator]
-        self._search(step, weights, parts, float(whole.advantages[mask].mean()))
+        self._search(step, weights, parts, float(sum(before)))
         self._fit_values(parts)
         self.logger.record("train/entropy_loss", -float(whole.entropies[mask].mean()))
         self.logger.record("train/explained_variance", explained_variance(whole.values, whole.returns, mask))

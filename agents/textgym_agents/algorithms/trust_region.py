@@ -48,7 +48,7 @@ class RolloutPart:
         return log_probabilities(head.logits(hidden), self._support, self._temperature)  # [N, V]
 
     def objective(self) -> Tensor:
-        """Mean over tokens of the ratio times the advantage; at the old policy, the mean advantage."""
+        """Mean over tokens of the ratio times the advantage."""
         return self._objective(self._new_log_probs())
 
     def kl(self) -> Tensor:

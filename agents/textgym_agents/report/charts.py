@@ -53,6 +53,7 @@ def draw(
     progress: Progress,
     before: Measures | None,
     after: Measures | None,
+    best: int | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """A chart, and the numbers that its read-out needs.
 
@@ -60,11 +61,12 @@ def draw(
         quantity: What to draw.
         progress: The log.
         before: Held-out results before training, for the charts that show them.
-        after: The same after training.
+        after: The same after training ...
+        best: ... for so many tokens, if not for all.
     """
     points = [(t, quantity.sign * v) for t, v in progress.points(quantity.column)]
     end = max(progress.timesteps[-1], 1)
-    held_out = _held_out(quantity, before, after, end)
+    held_out = _held_out(quantity, before, after, end if best is None else best)
     thin = thinned(points, _MOST_POINTS)
     values = [v for _, v in thin]
     radius = smooth_radius(len(thin))

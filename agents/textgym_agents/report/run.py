@@ -100,6 +100,7 @@ class Run:
         samples: All samples, oldest first.
         before: Results before training.
         after: Results after training; ``None`` where it was interrupted.
+        best: Tokens that the policy of ``after`` was trained for, where that is known.
         episodes: Recorded episodes.
         missing: The files that were not there.
     """
@@ -109,6 +110,7 @@ class Run:
     samples: list[Sample]
     before: Measures | None
     after: Measures | None
+    best: int | None
     episodes: list[Episode]
     missing: frozenset[str]
 
@@ -132,13 +134,14 @@ def read_run(run_dir: Path) -> Run:
         except _Malformed as error:
             raise RunError(f"Could not read {str(run_dir / name)!r}: {error}") from error
 
-    before, after = parsed("evaluation.json", _evaluation, (None, None))
+    before, after, best = parsed("evaluation.json", _evaluation, (None, None, None))
     return Run(
         config=parsed("config.json", _config, {}),
         progress=parsed("progress.csv", _progress, Progress()),
         samples=parsed("samples.jsonl", _samples, []),
         before=before,
         after=after,
+        best=best,
         episodes=parsed("episodes.json", _episodes, []),
         missing=frozenset(name for name, text in texts.items() if text is None),
     )
@@ -282,9 +285,10 @@ def _samples(text: str) -> list[Sample]:
     return sorted(samples, key=lambda s: s.timesteps)
 
 
-def _evaluation(text: str) -> tuple[Measures | None, Measures | None]:
+def _evaluation(text: str) -> tuple[Measures | None, Measures | None, int | None]:
     stored = _object(_json(text), "the file")
-    return _measures(stored.get("before"), "before"), _measures(stored.get("after"), "after")
+    best = None if stored.get("best") is None else _count(stored["best"], "`best`")
+    return _measures(stored.get("before"), "before"), _measures(stored.get("after"), "after"), best
 
 
 def _measures(value: object, where: str) -> Measures | None:

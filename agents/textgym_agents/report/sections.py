@@ -184,7 +184,7 @@ def curves(run: Run) -> tuple[str, dict[str, Any]]:
         return '<p class="absent">Nothing was logged yet, so that there are no learning curves.</p>', {}
     data, main, more = {}, "", ""
     for quantity in shown:
-        html, data[quantity.column] = draw(quantity, run.progress, run.before, run.after)
+        html, data[quantity.column] = draw(quantity, run.progress, run.before, run.after, run.best)
         if quantity.main or quantity.column.startswith("rollout/reward/"):
             main += html
         else:
@@ -210,6 +210,8 @@ def samples(run: Run) -> str:
         return '<p class="absent">No samples were written yet.</p>'
     rows = _by_prompt(run.samples)
     times = sorted({s.timesteps for s in run.samples})
+    if run.after is not None and run.best in times:  # the result comes last, wherever it was found
+        times = [t for t in times if t != run.best] + [run.best]
     inner = _spread(times[1:-1], _MOST_TIMES)
     middle = len(inner) // 2
     low, high = _range([s.reward for s in run.samples])

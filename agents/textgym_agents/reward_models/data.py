@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from textgym.core import TextGymError, expected
+from textgym.core import Split, TextGymError, expected
 from textgym.data.records import PromptError
 from textgym.data.sources import given_rows
 
@@ -44,7 +44,7 @@ class Judged:
     where: str
 
 
-def read_judgements(dataset: Dataset, name: str = "train_dataset") -> list[Judged]:
+def read_judgements(dataset: Dataset, name: str = "train_dataset", split: Split = "train") -> list[Judged]:
     """Reads a data set; all of its records are of one kind.
 
     * Scores: ``text`` (or ``completion``), ``rating`` (or ``score``), or the single votes ``ratings``, whose mean is the
@@ -58,12 +58,13 @@ def read_judgements(dataset: Dataset, name: str = "train_dataset") -> list[Judge
     Args:
         dataset: A file or its records.
         name: What errors call it.
+        split: What ``{split}`` in a path stands for.
 
     Raises:
         DataError: It cannot be read, is empty, has records of several kinds, or a record has a bad field.
     """
     try:
-        rows = given_rows(dataset, name)
+        rows = given_rows(dataset, name, split)
     except (PromptError, TypeError) as error:
         raise DataError(str(error)) from error
     name = str(dataset) if isinstance(dataset, (str, os.PathLike)) else name

@@ -91,7 +91,7 @@ def evaluate_reward_model(
         DataError: The data cannot be read.
         ModelError: The model cannot be loaded.
     """
-    judged = read_judgements(dataset, "dataset")
+    judged = read_judgements(dataset, "dataset", "dev")
     reward = model if isinstance(model, Reward) else RewardModel(model)
     texts = [text for item in judged for text in item.texts]
     scores = reward([Completion("", text, transcript=text) for text in texts])

@@ -106,7 +106,7 @@ class RewardModelTrainer:
         )  # fmt: skip
         self._classes = rating_classes(judged) if self.settings.objective == "classification" else []
         self._data = arrange(judged, self.settings.objective, self._classes)
-        self._held_out = None if eval_dataset is None else read_judgements(eval_dataset, "eval_dataset")
+        self._held_out = None if eval_dataset is None else read_judgements(eval_dataset, "eval_dataset", "dev")
         self._choose_by(metric_for_best_model)
         labels = [f"{value:g}" for value in self._classes] or ["score"]
         length = whole_number("max_length", max_length, 2)
@@ -190,7 +190,7 @@ class RewardModelTrainer:
 
     def evaluate(self, dataset: Dataset, n_resamples: int = 1000) -> RewardModelEvaluation:
         """How well the scores agree with what people said; see :func:`textgym_agents.reward_models.evaluate_reward_model`."""
-        judged = read_judgements(dataset, "dataset")
+        judged = read_judgements(dataset, "dataset", "dev")
         texts = [text for item in judged for text in item.texts]
         return evaluate_scores(judged, self.score(texts), whole_number("n_resamples", n_resamples, 1))
 

@@ -149,7 +149,6 @@ class RunCallback(BaseCallback):
         self.checkpoint_every, self.sample_every = checkpoint_every, sample_every
         self.write_samples, self.validation = write_samples, validation
         self.boundary: int | None = None
-        self.saved_at = 0
         self._stopped = False
 
     def save(self) -> Path:
@@ -160,22 +159,25 @@ class RunCallback(BaseCallback):
         return path
 
     def validate(self) -> None:
-        """Scores the policy, which is that of the checkpoint just written."""
-        if self.validation is not None:
-            self.logger.record("eval/mean_reward", self.validation.add(self.boundary or 0))
+        """Scores the policy of the checkpoint to come, unless it has learned nothing yet; the score is a row of its own."""
+        timesteps = self.boundary or 0
+        if self.validation is None or self.model._n_updates == 0 or timesteps in self.validation.scores:
+            return
+        row = {"eval/mean_reward": self.validation.add(timesteps), "time/total_timesteps": timesteps}
+        for output in self.logger.output_formats:
+            if not isinstance(output, ObserverLog):  # which shows the last row
+                output.write(row, dict.fromkeys(row, ()), timesteps)
 
     def _on_rollout_start(self) -> None:
         before, now = self.boundary, self.model.num_timesteps
         self.boundary = now
         if before is None:
-            self.saved_at = now
             return
         if now // self.sample_every > before // self.sample_every:
             self.write_samples(now)
-        if now - self.saved_at >= self.checkpoint_every:
-            self.save()
-            self.saved_at = now
+        if now // self.checkpoint_every > before // self.checkpoint_every:  # at the same times, stopped or not
             self.validate()
+            self.save()
 
     def _on_step(self) -> bool:
         self.observer.advance(self.num_timesteps)

@@ -2,7 +2,8 @@
 
 A row of the file says what it is for (``env_id``, ``algo``, ``model``: a name, a list of names, or nothing for any) and gives
 ``total_timesteps``, ``hyperparameters`` or both; ``note`` says why. Rows go from the general to the special: where several
-apply, the later one wins, setting by setting. Those of the bundled model come from ``benchmarks/algorithms.py search``.
+apply, the later one wins, setting by setting. Those of A2C, BestOfN, DPO, GRPO, REINFORCE, RLOO and TRPO for the bundled
+model come from ``benchmarks/algorithms.py search`` and what was seen on the diagnostics, the others from trials by hand.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from stable_baselines3.common.logger import KVWriter, Logger
 from transformers import PreTrainedModel
 
-from textgym.core import TextGymError
+from textgym.core import Example, TextGymError
 from textgym.envs.episodes import Setting
 from textgym.prompts import FixedPrompts
 from textgym_agents.algorithms.base import TextAlgorithm
@@ -25,7 +25,7 @@ from textgym_agents.algorithms.registry import ALGORITHMS, check_device, hyperpa
 from textgym_agents.models.loading import load_model, policy_name_for
 from textgym_agents.runs.callbacks import CsvLog, Observer, ObserverLog, RunCallback, StopSignals, TensorBoardLog
 from textgym_agents.runs.evaluation import Evaluation, evaluate, held_out, setting_of, write
-from textgym_agents.runs.folder import RunConfig, RunFolder
+from textgym_agents.runs.folder import RunConfig, RunError, RunFolder
 from textgym_agents.runs.inspection import record_episodes
 from textgym_agents.runs.recipes import recipe_for
 from textgym_agents.runs.validation import Validation
@@ -126,7 +126,7 @@ class TrainingRun:
         self.shown = self.examples[:: max(1, len(self.examples) // SAMPLED_PROMPTS)][:SAMPLED_PROMPTS]
         self.validation: Validation | None = None
         if config.patience is not None:
-            self._choosing = held_out(setting, config.eval_episodes, _VALIDATION_SEED)
+            self._choosing = self._validation_prompts()
             self.validation = Validation(folder, config.patience, self._validation_score)
 
     @classmethod
@@ -150,11 +150,10 @@ class TrainingRun:
                 observer.note(note if shared < len(run.examples) / 2 else f"{note}; {hint}")
         if config.patience is not None:
             known = {e.prompt for e in run.examples}
-            shared = sum(e.prompt in known for e in run._choosing)
-            if shared > len(run._choosing) / 2:
+            if isinstance(run.setting.prompts, FixedPrompts) and all(e.prompt in known for e in run._choosing):
                 observer.note(
-                    f"{shared} of {len(run._choosing)} validation prompts are also those of the evaluation, which will "
-                    "flatter: measure the result with textgym eval --split test"
+                    f"All {len(known)} held-out prompts are evaluated, so they also choose the checkpoint, and the evaluation "
+                    "will flatter; with fewer --eval-episodes others are left for that"
                 )
         folder.write_config(config)
         return run
@@ -166,6 +165,7 @@ class TrainingRun:
         observer: Observer | None = None,
         *,
         total_timesteps: int | None = None,
+        patience: int | None = None,
         device: str | None = None,
     ) -> TrainingRun:
         """Prepares to go on with a run from its newest checkpoint (from the beginning, if there is none).
@@ -174,16 +174,18 @@ class TrainingRun:
             path: The run's folder.
             observer: Is told how it goes.
             total_timesteps: A new end, to train longer than first planned.
+            patience: Another patience than before.
             device: Another device than before.
 
         Raises:
-            RunError: Not the folder of a run.
+            RunError: Not the folder of a run; or it is to go on, but its patience has ended it.
             CheckpointError: The checkpoint is damaged.
         """
         folder, observer = RunFolder(path), observer or Observer()
         config = folder.read_config()
         if total_timesteps is not None:
             config.total_timesteps = total_timesteps
+        config.patience = config.patience if patience is None else patience
         config.device = device or config.device
         config.__post_init__()
         timesteps, checkpoint = (folder.checkpoints() or [(0, folder.path)])[-1]
@@ -195,8 +197,15 @@ class TrainingRun:
         env = vectorised(config.env_id, config.hyperparameters["n_envs"], **kwargs)
         model = load_algorithm(checkpoint, env, config.device)
         run = cls(folder, config, model, setting_of(config.env_id, **config.eval_kwargs), observer)
+        impatient = run.validation is not None and run.validation.over and timesteps < config.total_timesteps
+        if impatient and total_timesteps is not None:
+            raise RunError(
+                f"Expected a patience of more than {config.patience} to train {folder.path} for longer, which has ended as no "
+                "checkpoint was better: give --patience too"
+            )
         state = "Resuming" if run.goes_on else "Training is complete in"
-        observer.note(f"{state} {folder.path}: {timesteps:,} of {config.total_timesteps:,} tokens")
+        why = f", ended by its patience of {config.patience}" if impatient else ""
+        observer.note(f"{state} {folder.path}: {timesteps:,} of {config.total_timesteps:,} tokens{why}")
         folder.write_config(config)
         return run
 
@@ -239,7 +248,10 @@ class TrainingRun:
                 before = self._evaluate("Evaluating the untrained policy").to_json()
                 self.folder.write_json("evaluation.json", {"before": before})
             seconds = self._learn(signals) if self.goes_on else 0.0
-            done, best = self.folder.checkpoints()[-1][0], self._result()[0]
+            done = self.folder.checkpoints()[-1][0]
+            if self.validation is not None and not signals.requested:
+                self.validation.add(done)  # a signal during the last update has left it without a score
+            best = self._result()[0]
             after = stored.get("after") if stored.get("timesteps") == done else None
             if signals.requested:
                 self._report()
@@ -269,9 +281,9 @@ class TrainingRun:
         signals.patient = True
         try:
             model.learn(config.total_timesteps - started, callback=callback, reset_num_timesteps=started == 0)
-            callback.save()
             if not signals.requested:
                 callback.validate()
+            callback.save()
         except TextGymError as error:
             last = self.folder.checkpoints()
             hint = f"textgym train --resume {self.folder.path}"
@@ -286,12 +298,12 @@ class TrainingRun:
     def _finish(self, before: dict[str, Any] | None) -> dict[str, Any]:
         newest = self.folder.checkpoints()[-1][0]
         timesteps, checkpoint = self._result()
+        self.folder.publish(checkpoint)
         if timesteps != newest:
             self.observer.note(
                 f"The checkpoint of {timesteps:,} tokens was best on the validation prompts: it is the result"
             )
-            self.model = load_algorithm(checkpoint, self.model.env, self.config.device)
-        self.folder.publish(checkpoint)
+            self.model.set_parameters(checkpoint, device=self.model.device)
         evaluation = self._evaluate("Evaluating the trained policy")
         self._write_samples(timesteps)
         episodes = self.examples[:RECORDED_EPISODES]
@@ -299,7 +311,9 @@ class TrainingRun:
         records = record_episodes(self.model, env, episodes, _EVALUATION_SEED, reference=self._reference())
         self.folder.write_json("episodes.json", records)
         after = evaluation.to_json()
-        self.folder.write_json("evaluation.json", {"before": before, "after": after, "timesteps": newest})
+        self.folder.write_json(
+            "evaluation.json", {"before": before, "after": after, "timesteps": newest, "best": timesteps}
+        )
         self._report()
         return after
 
@@ -313,6 +327,15 @@ class TrainingRun:
             reference=self._reference(),
             progress=self.observer.advance,
         )
+
+    def _validation_prompts(self) -> list[Example]:
+        """Other prompts than those of the evaluation, as long as there are others."""
+        prompts = self.setting.prompts
+        if isinstance(prompts, FixedPrompts):
+            evaluated = {e.prompt for e in self.examples}
+            others = FixedPrompts(tuple(e for e in prompts.examples if e.prompt not in evaluated) or prompts.examples)
+            return held_out(replace(self.setting, prompts=others), self.config.eval_episodes, _VALIDATION_SEED)
+        return held_out(self.setting, self.config.eval_episodes, _VALIDATION_SEED)
 
     def _validation_score(self) -> float:
         return float(np.mean([s.reward for s in write(self.model, self.setting, self._choosing, _VALIDATION_SEED)]))
