@@ -39,7 +39,7 @@ from textgym_agents import (
 )
 from textgym_agents.algorithms.base import TextAlgorithm
 from textgym_agents.algorithms.checkpoint import CheckpointError
-from textgym_agents.algorithms.options import AlgorithmOptions, arguments_of
+from textgym_agents.algorithms.options import AlgorithmOptions, PPOOptions, arguments_of
 from textgym_agents.algorithms.registry import ALGORITHMS, hyperparameters_of, load_algorithm
 from textgym_agents.vec_env import GymVecEnv
 
@@ -280,21 +280,21 @@ def test_with_whitened_rewards_their_scale_does_not_matter(cls: Any) -> None:
 
 
 LEARNED = 0.85  # of tokens are even; 0.52 at random
-RISING: dict[
-    str, dict[str, Any]
-] = {  # settings with which it rises within 6,000 tokens, where they are not the usual ones
-    "dpo": {"learning_rate": 3e-3, "beta": 0.02},
+QUICK: dict[str, Any] = {"learning_rate": 3e-3, "kl_coef": 0.0}
+RISING: dict[str, dict[str, Any]] = {  # settings with which it rises within 6,000 tokens
     "dpo, ipo": {"learning_rate": 3e-3, "beta": 0.02},
-    "dqn": {"kl_coef": 0.02, "n_step": 16},
     "ilql": {"learning_starts": 2000, "n_step": 16, "tau": 0.1, "cql_coef": 0.01, "advantage_weight": 30.0},
-    "nlpo": {"kl_coef": 0.0},
-    "ppo": {"kl_coef": 0.0},
+    "reinforce, none": QUICK,
+    "reinforce, value": QUICK,
+    "reinforce, greedy": QUICK,
 }
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c != "gail"])  # which does not see the reward: test_gail.py
+@pytest.mark.parametrize(
+    "case", RISING
+)  # the others learn whole tasks in test_diagnostics.py, and gail in test_gail.py
 def test_the_reward_rises(case: str) -> None:
-    algorithm = make(case, seed=0, **RISING.get(case, {"learning_rate": 3e-3, "kl_coef": 0.0}))
+    algorithm = make(case, seed=0, **RISING[case])
     before, _ = evaluate_policy(algorithm, played(16), n_eval_episodes=64, deterministic=False)
     algorithm.learn(6000)
     after, _ = evaluate_policy(algorithm, played(16), n_eval_episodes=64, deterministic=False)
@@ -318,8 +318,15 @@ def test_the_options_are_those_of_the_base_and_documented() -> None:
     for cls in ALGORITHMS.values():
         assert set(arguments_of(cls)) >= shared - decided_by(cls)
         doc = cls.__init__.__doc__ or ""
+        if "All other arguments of :class:`PPO`" in doc:
+            assert issubclass(cls, PPO)
+            doc += PPO.__init__.__doc__ or ""
         for name in set(arguments_of(cls)) - shared:
             assert f"            {name}: " in doc, f"{cls.__name__} does not explain {name}"
+
+
+def test_the_options_of_ppo_are_all_of_its_arguments() -> None:
+    assert set(get_type_hints(PPOOptions)) == set(arguments_of(PPO)) - {"policy", "env"}
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_the_gradient_is_that_of_a_loop_over_pairs(settings: dict[str, Any]) -> 
     loss.backward()
     assert numbers["nll"] == pytest.approx(-chosen.mean().item(), abs=1e-5)
     assert numbers["loss"] == pytest.approx(loss.item(), abs=1e-5)
-    assert numbers["margin"] == pytest.approx(0.3 * float(torch.stack(margins).mean()), abs=1e-5)
+    assert numbers["margin"] == pytest.approx(0.3 * torch.stack(margins).mean().item(), abs=1e-5)
     assert numbers["accuracy"] == np.mean([float(h > 0) for h in margins])
     for name, parameter in dpo.policy.named_parameters():
         if parameter.grad is not None and not name.startswith("value_head"):
