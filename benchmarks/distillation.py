@@ -111,9 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Compare distillation with learning from references alone.")
     parser.add_argument("--env", default="TextGen-Describe-v0", help="environment id")
-    parser.add_argument("--prompts", type=int, default=100, help="prompts that have references")
-    parser.add_argument("--tokens", type=int, default=100_000, help="of each training")
-    parser.add_argument("--teacher-tokens", type=int, default=60_000, help="that the teacher is fine-tuned on")
+    parser.add_argument("--prompts", type=int, default=50, help="prompts that have references")
+    parser.add_argument("--tokens", type=int, default=40_000, help="of each training")
+    parser.add_argument("--teacher-tokens", type=int, default=20_000, help="that the teacher is fine-tuned on")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=200, help="held-out prompts")
     parser.add_argument("--json", type=Path, help="file for the results")

@@ -44,7 +44,7 @@ def train(
         str,
         typer.Option(
             metavar="NAME",
-            help="'ppo', 'grpo', 'dpo', 'sft' or another of the fourteen algorithms; a wrong name lists them.",
+            help="'ppo', 'grpo', 'dpo', 'sft' or another algorithm; a wrong name lists them.",
             rich_help_panel=_TRAINING,
         ),
     ] = "ppo",
